@@ -1,0 +1,103 @@
+"""What the rooms tell the control loop: the closed union that `reduce` consumes."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from stackward.errors import Leg
+from stackward.model.guest import GuestMarks, GuestReadings, LogPosition
+from stackward.model.identity import IntentId, TargetId
+from stackward.model.outcome import Outcome
+from stackward.model.plan import ActionName
+from stackward.model.sighting import Sighting
+from stackward.model.target import Inventory
+from stackward.model.verdict import Observation, Source
+
+
+@dataclass(frozen=True, slots=True)
+class TargetsListed:
+    """Discovery listed the cloud."""
+
+    inventory: Inventory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceTold:
+    """A source of the whole fleet answered, or did not."""
+
+    source: Source
+    is_up: bool
+    detail: str
+    at: datetime
+    latency: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """All that one answer of one source said about one target."""
+
+    target_id: TargetId
+    source: Source
+    observations: tuple[Observation, ...]
+    observed_at: datetime
+    marks: GuestMarks | None = None
+    readings: GuestReadings | None = None
+    round_trip: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathTold:
+    """The way into one VM: open (`leg` None) or broken at a leg."""
+
+    target_id: TargetId
+    leg: Leg | None
+    detail: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighted:
+    """One stretch of a log was read up to `position`, with these events in it (maybe none).
+
+    `position` None: the log is no longer followed. `gap_bytes_min` as in LogChunk.
+    """
+
+    target_id: TargetId
+    sightings: tuple[Sighting, ...]
+    position: LogPosition | None
+    at: datetime
+    gap_bytes_min: int | None = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepStarted:
+    """The executor took a step on and wrote its intent."""
+
+    target_id: TargetId
+    intent_id: IntentId
+    action: ActionName
+    episode_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepBegun:
+    """The request was about to leave: from here on it counts."""
+
+    target_id: TargetId
+    intent_id: IntentId
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFinished:
+    """A step has its outcome."""
+
+    target_id: TargetId
+    intent_id: IntentId
+    action: ActionName
+    outcome: Outcome
+    at: datetime
+
+
+TargetEvent = Observed | PathTold | Sighted | StepStarted | StepBegun | StepFinished
+Event = TargetEvent | TargetsListed | SourceTold

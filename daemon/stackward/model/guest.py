@@ -1,0 +1,98 @@
+"""What comes out of a system VM: blocks of facts, its identity marks, and places in its log."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestMarks:
+    """What tells one life of a VM and of its agent from the next. None: not seen.
+
+    `boot_id` changes with every boot, `invocation_id` with every start of cloud.service.
+    """
+
+    boot_id: str | None = None
+    invocation_id: str | None = None
+    agent_pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactBlock:
+    """One answer of the fact loop: raw sections by name, nothing interpreted.
+
+    A section is there only if it was closed. `ages` holds, for the slow sections that are asked
+    in the background, how old each was on the VM when the block was sent (seconds there).
+    `pending` names slow questions still running and for how long: a toucher that hangs is a
+    finding, not an error.
+    """
+
+    tick: int
+    loop_version: int
+    sections: Mapping[str, tuple[str, ...]]
+    asked_at: datetime
+    received_at: datetime
+    ages: Mapping[str, timedelta] = field(default_factory=dict)
+    pending: Mapping[str, timedelta] = field(default_factory=dict)
+    size_bytes: int = 0
+
+    @property
+    def round_trip(self) -> timedelta:
+        """From the question to the closing mark."""
+        return self.received_at - self.asked_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPosition:
+    """A place in one log file: which file, and up to where it was read.
+
+    `device_inode` is "DEV:INODE", `fingerprint` a digest of the file's first bytes (up to 256;
+    `fingerprint_bytes` says how many), `generation` counts the files seen under this name,
+    `offset` is in bytes and always at the beginning of a line.
+    """
+
+    device_inode: str
+    fingerprint: str
+    fingerprint_bytes: int
+    generation: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogChunk:
+    """Whole lines of one log file, `start` the position of the first byte, `end` after the last.
+
+    `gap_bytes_min` counts bytes that are known to have been destroyed before `start` (None: lines
+    may be missing and nobody can say how many). 0: nothing is missing.
+    """
+
+    lines: tuple[bytes, ...]
+    start: LogPosition
+    end: LogPosition
+    received_at: datetime
+    gap_bytes_min: int | None = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestReadings:
+    """Numbers read inside a VM, for metrics and advice. None: not seen."""
+
+    release: str | None = None  # /etc/cloudstack-release
+    uptime_seconds: float | None = None
+    load_1m: float | None = None
+    memory_total_bytes: int | None = None
+    memory_available_bytes: int | None = None
+    disk_used_ratio: float | None = None  # the fullest local file system
+    inodes_used_ratio: float | None = None
+    clock_offset_seconds: float | None = None  # theirs minus ours, corrected by half a round trip
+    agent_restarts: int | None = None  # systemd's NRestarts
+    open_files_ratio: float | None = None  # the JVM's descriptors over its limit
+
+
+@dataclass(frozen=True, slots=True)
+class CommandReply:
+    """What one command inside a VM answered. `exit_status` None: it ended by a signal."""
+
+    exit_status: int | None
+    output: str
+    is_cut: bool = False  # more output came than was allowed
