@@ -32,8 +32,8 @@ lint: $(DEV)     ## ruff, mypy --strict, import-linter, codespell, hadolint
 fmt: $(DEV)      ## format and apply the safe fixes
 	@$(BIN)/ruff format daemon tests scripts && $(BIN)/ruff check --fix daemon tests scripts
 
-ci: $(DEV)       ## what CI runs: lint, build, all tests with nothing left out
-	@scripts/lint && scripts/run-tests --require-everything
+ci: $(DEV)       ## what CI runs: lint, wheel, every test with nothing left out
+	@scripts/lint && $(BIN)/python -m hatchling build -t wheel >/dev/null && scripts/run-tests --require-everything
 
 bench: $(DEV)    ## CPU per poll beside one ssh per poll (under three minutes)
 	@$(BIN)/python scripts/bench-polls

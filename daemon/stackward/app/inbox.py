@@ -1,0 +1,60 @@
+"""The bounded mailbox of the control loop.
+
+What happens when it is full: an observation replaces the waiting one of the same target and source
+(newer news of the same kind), else the oldest waiting observation is dropped and counted; sightings
+are counted and dropped. Outcomes, path news and listings always get in: they are few.
+"""
+
+import asyncio
+from collections import Counter, OrderedDict
+
+from stackward.model.event import Event, Observed, Sighted
+
+Key = tuple[str, ...]
+
+
+class Inbox:
+    """Implements `EventSink`. One reader, many writers, all on one loop."""
+
+    def __init__(self, capacity: int = 50_000) -> None:
+        self._capacity = capacity
+        self._waiting: OrderedDict[Key, Event] = OrderedDict()
+        self._arrivals = 0
+        self._arrived = asyncio.Event()
+        self.dropped: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, event: Event) -> None:
+        """Take one event in; never blocks."""
+        self._arrivals += 1
+        is_full = len(self._waiting) >= self._capacity
+        match event:
+            case Observed() if is_full:
+                key: Key = ("observed", event.target_id, event.source.value)
+                if self._waiting.pop(key, None) is not None:
+                    self.dropped["observed"] += 1
+            case Sighted() if is_full and event.sightings:
+                self.dropped["sighted"] += len(event.sightings)
+                return
+            case _:
+                key = (str(self._arrivals),)
+        self._waiting[key] = event
+        if len(self._waiting) > 2 * self._capacity:
+            self._waiting.popitem(last=False)
+            self.dropped["oldest"] += 1
+        self._arrived.set()
+
+    def take(self, most: int) -> list[Event]:
+        """Up to `most` events in the order of their arrival."""
+        taken = []
+        while self._waiting and len(taken) < most:
+            taken.append(self._waiting.popitem(last=False)[1])
+        if not self._waiting:
+            self._arrived.clear()
+        return taken
+
+    async def arrival(self) -> None:
+        """Return when something is waiting."""
+        await self._arrived.wait()

@@ -1,0 +1,168 @@
+"""Asks every reachable VM for its facts, each on its own rhythm, bounded in all directions.
+
+Bounds: one question at a time per VM, a limit per hypervisor host, per zone, and in all. A VM that
+does not answer holds its place for one deadline at most. The containment wall stands round reading
+one answer: what crashes there becomes Unknown for every probe of that VM.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from random import Random
+
+from stackward.catalog.probe import ProbeThresholds
+from stackward.catalog.probes import PROBES_INSIDE, observe_block
+from stackward.errors import Leg, TransportError
+from stackward.model.event import Observed, PathTold
+from stackward.model.guest import FactBlock
+from stackward.model.identity import HostId, TargetId, ZoneId
+from stackward.model.verdict import Observation, Source, Unknown
+from stackward.observe.roster import Roster, Way
+from stackward.observe.wall import Walls
+from stackward.ports import Clock, EventSink, Guests, Log, SnapshotSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProberSettings:
+    """Rhythm in seconds, and how many questions may be under way at once."""
+
+    interval_seconds: float = 15.0
+    timeout_seconds: float = 10.0
+    in_flight_max: int = 1024
+    zone_in_flight_max: int = 512
+    host_in_flight_max: int = 64
+
+
+class Prober:
+    """Polls the fleet. `polls` and `failures` count questions and those without an answer."""
+
+    def __init__(
+        self,
+        guests: Guests,
+        snapshots: SnapshotSource,
+        sink: EventSink,
+        clock: Clock,
+        log: Log,
+        random: Random,
+        settings: ProberSettings,
+        thresholds: ProbeThresholds,
+        walls: Walls,
+    ) -> None:
+        self._guests = guests
+        self._sink = sink
+        self._clock = clock
+        self._log = log
+        self._random = random
+        self._settings = settings
+        self.thresholds = thresholds
+        self._walls = walls
+        self._roster = Roster(snapshots, self._poll_for_ever, guests.retain)
+        self._all = asyncio.Semaphore(settings.in_flight_max)
+        self._zones: dict[ZoneId, asyncio.Semaphore] = {}
+        self._hosts: dict[HostId, asyncio.Semaphore] = {}
+        self._broken_legs: dict[TargetId, Leg | None] = {}
+        self.polls = 0
+        self.failures: Counter[str] = Counter()
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        await self._roster.run()
+
+    async def _poll_for_ever(self, target_id: TargetId) -> None:
+        interval = self._settings.interval_seconds
+        # The first polls of a fleet are spread over one interval, or a second if that is less.
+        await self._clock.sleep(self._random.uniform(0, min(interval, 1.0)))
+        tick = 0
+        due = self._clock.monotonic()
+        while True:
+            tick += 1
+            await self._poll(self._roster.way(target_id), tick)
+            due += interval * self._random.uniform(0.95, 1.05)
+            now = self._clock.monotonic()
+            if due < now:  # slower than its interval: no burst to catch up
+                due = now + 0.05 * interval
+            await self._clock.sleep(due - now)
+
+    async def _poll(self, way: Way, tick: int) -> None:
+        self.polls += 1
+        try:
+            async with self._place_for(way), asyncio.timeout(self._settings.timeout_seconds + 5):
+                block = await self._guests.ask(
+                    way.target, way.host, tick, timeout=self._settings.timeout_seconds
+                )
+        except TransportError as trouble:
+            self.failures[trouble.leg or Leg.CHANNEL] += 1
+            self._tell_broken(way, trouble.leg or Leg.CHANNEL, str(trouble))
+        except TimeoutError:
+            self.failures[Leg.CHANNEL] += 1
+            self._tell_broken(way, Leg.CHANNEL, f"{way.target.name} did not answer in time")
+        else:
+            self._tell_answer(way, block)
+
+    @asynccontextmanager
+    async def _place_for(self, way: Way) -> AsyncIterator[None]:
+        settings = self._settings
+        zone = self._zones.setdefault(
+            way.target.zone_id, asyncio.Semaphore(settings.zone_in_flight_max)
+        )
+        async with zone, self._all:
+            if way.target.host_id is None:
+                yield
+                return
+            host = self._hosts.setdefault(
+                way.target.host_id, asyncio.Semaphore(settings.host_in_flight_max)
+            )
+            async with host:
+                yield
+
+    def _tell_answer(self, way: Way, block: FactBlock) -> None:
+        target = way.target
+        if self._broken_legs.pop(target.id, None) is not None:
+            self._log.info("vm answers again over ssh", vm=target.name)
+        self._sink.put(PathTold(target_id=target.id, leg=None, detail="", at=block.received_at))
+        try:
+            observations, marks, readings = observe_block(block, target, self.thresholds)
+        except Exception:  # the wall round reading one VM's answer
+            self._walls.hit("facts")
+            self._log.exception("facts could not be read", vm=target.name)
+            self._tell_unknown(way, "the answer crashed its reader; see the log")
+            return
+        self._sink.put(
+            Observed(
+                target_id=target.id,
+                source=Source.SSH,
+                observations=observations,
+                observed_at=block.received_at,
+                marks=marks,
+                readings=readings,
+                round_trip=block.round_trip,
+            )
+        )
+
+    def _tell_broken(self, way: Way, leg: Leg, detail: str) -> None:
+        target = way.target
+        if self._broken_legs.get(target.id) != leg:
+            self._log.warning("no way into vm", vm=target.name, leg=leg.value, reason=detail)
+            self._broken_legs[target.id] = leg
+        self._sink.put(
+            PathTold(target_id=target.id, leg=leg, detail=detail, at=self._clock.now())
+        )
+        self._tell_unknown(way, f"no way into the VM: {leg.value}: {detail}")
+
+    def _tell_unknown(self, way: Way, reason: str) -> None:
+        now = self._clock.now()
+        target = way.target
+        self._sink.put(
+            Observed(
+                target_id=target.id,
+                source=Source.SSH,
+                observations=tuple(
+                    Observation(target.id, probe.name, Source.SSH, Unknown(reason), now)
+                    for probe in PROBES_INSIDE
+                    if target.role in probe.roles
+                ),
+                observed_at=now,
+            )
+        )
