@@ -5,16 +5,17 @@ fleet instead, so that the VMs stay known; what only the API can say then grows 
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from random import Random
 
 from stackward.catalog.probes import observe_database, observe_target
 from stackward.errors import TransportError
 from stackward.model.event import Observed, SourceTold, TargetsListed
 from stackward.model.target import Capabilities, Inventory, Target
 from stackward.model.verdict import Source
-from stackward.ports import Clock, CloudApi, CloudDatabase, EventSink, Log
+from stackward.observe.equipment import Equipment
+from stackward.ports import CloudApi, CloudDatabase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,18 +35,15 @@ class Discovery:
         self,
         api: CloudApi,
         database: CloudDatabase | None,
-        sink: EventSink,
-        clock: Clock,
-        log: Log,
-        random: Random,
+        equipment: Equipment,
         settings: DiscoverySettings,
     ) -> None:
         self._api = api
         self._database = database
-        self._sink = sink
-        self._clock = clock
-        self._log = log
-        self._random = random
+        self._sink = equipment.sink
+        self._clock = equipment.clock
+        self._log = equipment.log
+        self._random = equipment.random
         self._settings = settings
         self._targets: tuple[Target, ...] = ()
         self._was_up: dict[Source, bool] = {}
@@ -63,7 +61,9 @@ class Discovery:
                     self._every(self._settings.database_interval_seconds, self._ask_database)
                 )
 
-    async def _every(self, interval: float, work, retry: float | None = None) -> None:  # type: ignore[no-untyped-def]
+    async def _every(
+        self, interval: float, work: Callable[[], Awaitable[bool]], retry: float | None = None
+    ) -> None:
         while True:
             started = self._clock.monotonic()
             went_well = await work()

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from random import Random
 
 from stackward.catalog.probe import ProbeThresholds
 from stackward.catalog.probes import PROBES_INSIDE, observe_block
@@ -19,9 +18,9 @@ from stackward.model.event import Observed, PathTold
 from stackward.model.guest import FactBlock
 from stackward.model.identity import HostId, TargetId, ZoneId
 from stackward.model.verdict import Observation, Source, Unknown
+from stackward.observe.equipment import Equipment
 from stackward.observe.roster import Roster, Way
-from stackward.observe.wall import Walls
-from stackward.ports import Clock, EventSink, Guests, Log, SnapshotSource
+from stackward.ports import Guests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,24 +40,19 @@ class Prober:
     def __init__(
         self,
         guests: Guests,
-        snapshots: SnapshotSource,
-        sink: EventSink,
-        clock: Clock,
-        log: Log,
-        random: Random,
+        equipment: Equipment,
         settings: ProberSettings,
         thresholds: ProbeThresholds,
-        walls: Walls,
     ) -> None:
         self._guests = guests
-        self._sink = sink
-        self._clock = clock
-        self._log = log
-        self._random = random
+        self._sink = equipment.sink
+        self._clock = equipment.clock
+        self._log = equipment.log
+        self._random = equipment.random
+        self._walls = equipment.walls
         self._settings = settings
         self.thresholds = thresholds
-        self._walls = walls
-        self._roster = Roster(snapshots, self._poll_for_ever, guests.retain)
+        self._roster = Roster(equipment.snapshots, self._poll_for_ever, guests.retain)
         self._all = asyncio.Semaphore(settings.in_flight_max)
         self._zones: dict[ZoneId, asyncio.Semaphore] = {}
         self._hosts: dict[HostId, asyncio.Semaphore] = {}
@@ -146,9 +140,7 @@ class Prober:
         if self._broken_legs.get(target.id) != leg:
             self._log.warning("no way into vm", vm=target.name, leg=leg.value, reason=detail)
             self._broken_legs[target.id] = leg
-        self._sink.put(
-            PathTold(target_id=target.id, leg=leg, detail=detail, at=self._clock.now())
-        )
+        self._sink.put(PathTold(target_id=target.id, leg=leg, detail=detail, at=self._clock.now()))
         self._tell_unknown(way, f"no way into the VM: {leg.value}: {detail}")
 
     def _tell_unknown(self, way: Way, reason: str) -> None:

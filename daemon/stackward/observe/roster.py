@@ -72,7 +72,8 @@ class Roster:
         fleet = snapshot.fleet
         wanted = {
             target_id: Way(
-                state.target, fleet.hosts.get(state.target.host_id) if state.target.host_id else None
+                state.target,
+                fleet.hosts.get(state.target.host_id) if state.target.host_id else None,
             )
             for target_id, state in fleet.targets.items()
             if state.target.is_running and state.target.route is not SshRoute.NONE

@@ -7,7 +7,6 @@ The containment wall stands round one record: it is counted, and the place moves
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from random import Random
 
 from stackward.catalog.records import Record, RecordAssembler
 from stackward.catalog.signatures import SignatureSet
@@ -16,9 +15,9 @@ from stackward.model.event import Sighted
 from stackward.model.guest import LogChunk, LogPosition
 from stackward.model.identity import TargetId
 from stackward.model.sighting import Sighting
+from stackward.observe.equipment import Equipment
 from stackward.observe.roster import Roster
-from stackward.observe.wall import Walls
-from stackward.ports import Clock, EventSink, Guests, Log, SnapshotSource
+from stackward.ports import Guests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,26 +35,21 @@ class Tailer:
     def __init__(
         self,
         guests: Guests,
-        snapshots: SnapshotSource,
-        sink: EventSink,
-        clock: Clock,
-        log: Log,
-        random: Random,
+        equipment: Equipment,
         settings: TailerSettings,
         signatures: SignatureSet,
-        walls: Walls,
         resume: Mapping[TargetId, LogPosition],
     ) -> None:
         self._guests = guests
-        self._sink = sink
-        self._clock = clock
-        self._log = log
-        self._random = random
+        self._sink = equipment.sink
+        self._clock = equipment.clock
+        self._log = equipment.log
+        self._random = equipment.random
+        self._walls = equipment.walls
         self._settings = settings
         self.signatures = signatures
-        self._walls = walls
         self.positions: dict[TargetId, LogPosition] = dict(resume)
-        self._roster = Roster(snapshots, self._follow_for_ever)
+        self._roster = Roster(equipment.snapshots, self._follow_for_ever)
         self.lines = 0
 
     async def run(self) -> None:
@@ -83,9 +77,7 @@ class Tailer:
     async def _follow(self, target_id: TargetId) -> None:
         way = self._roster.way(target_id)
         assembler = RecordAssembler()
-        async for chunk in self._guests.follow(
-            way.target, way.host, self.positions.get(target_id)
-        ):
+        async for chunk in self._guests.follow(way.target, way.host, self.positions.get(target_id)):
             sightings: list[Sighting] = []
             for record in assembler.feed(chunk):
                 sighting = self._read(target_id, record, chunk)

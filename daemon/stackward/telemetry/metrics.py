@@ -1,0 +1,638 @@
+"""The metrics page: a projection of the newest snapshot. This is the only door to Prometheus.
+
+The table `PER_VM` and `FLEET` below name every family: name, kind, help, and how its samples are
+read from the snapshot. Nothing is counted here and nothing is remembered but rendered text: the
+values of a VM are frozen, so the lines made from the same values are used again (the cache), and
+a VM that is gone takes its series with it at once.
+
+Formats: text 0.0.4 and OpenMetrics 1.0
+(prometheus.io/docs/instrumenting/exposition_formats and prometheus.io/docs/specs/om).
+A state set is a gauge in the older format. Samples carry no time stamps and no exemplars.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+
+from stackward import __version__
+from stackward.core.snapshot import Snapshot
+from stackward.core.state import TargetState
+from stackward.model.diagnosis import Diagnosis
+from stackward.model.health import Health, HealthState, Overall
+from stackward.model.identity import TargetId
+from stackward.model.plan import Guard, Mode
+from stackward.model.target import AgentState, CloudState
+from stackward.model.verdict import Failed, Passed, Source
+
+CONTENT_TYPE_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE_OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+class Kind(StrEnum):
+    """Metric types that we use."""
+
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    INFO = "info"
+    STATESET = "stateset"
+
+
+@dataclass(frozen=True, slots=True)
+class VmView:
+    """One VM as the samples read it; `labels` is the ready text that names it."""
+
+    state: TargetState
+    health: Health
+    diagnoses: tuple[Diagnosis, ...]
+    labels: str
+
+
+Sample = tuple[str, float]  # (label text without braces, value)
+
+
+@dataclass(frozen=True, slots=True)
+class VmFamily:
+    """One row of the table: a family with samples for each VM."""
+
+    name: str
+    kind: Kind
+    help: str
+    samples: Callable[[VmView], Iterable[Sample]]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetFamily:
+    """One row of the table: a family with samples for the daemon or the whole fleet."""
+
+    name: str
+    kind: Kind
+    help: str
+    samples: Callable[[Snapshot], Iterable[Sample]]
+
+
+def escape(value: str) -> str:
+    """Escape a label value as both formats ask."""
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+def labels(**values: str) -> str:
+    """Label text in the order given."""
+    return ",".join(f'{name}="{escape(value)}"' for name, value in values.items())
+
+
+def _number(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
+    if math.isnan(value):
+        return "NaN"
+    if value in (float("inf"), float("-inf")):
+        return "+Inf" if value > 0 else "-Inf"
+    return repr(value)
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return moment.timestamp() if moment is not None else None
+
+
+def _optional(prefix: str, value: float | None) -> Iterator[Sample]:
+    if value is not None:
+        yield prefix, value
+
+
+def _state_set(prefix: str, family: str, states: Iterable[str], current: str) -> Iterator[Sample]:
+    comma = "," if prefix else ""
+    for state in states:
+        yield f'{prefix}{comma}{family}="{state}"', int(state == current)
+
+
+def _info(view: VmView) -> Iterator[Sample]:
+    target = view.state.target
+    extra = labels(
+        vm_uuid=target.id,
+        zone=target.zone_name,
+        host=target.host_name or "",
+        hypervisor=target.hypervisor.value,
+        template=target.template_id or "",
+        agent_version=target.agent_version or "",
+        release=view.state.readings.release or "",
+    )
+    yield f"{view.labels},{extra}", 1
+
+
+def _probe_success(view: VmView) -> Iterator[Sample]:
+    for probe, memory in view.state.probes.items():
+        if isinstance(memory.verdict, Passed | Failed):
+            yield f'{view.labels},probe="{probe.value}"', int(isinstance(memory.verdict, Passed))
+
+
+def _probe_last_success(view: VmView) -> Iterator[Sample]:
+    for probe, memory in view.state.probes.items():
+        known = memory.last_known
+        if known is not None and isinstance(known.verdict, Passed):
+            yield f'{view.labels},probe="{probe.value}"', known.observed_at.timestamp()
+
+
+def _probe_observed(view: VmView) -> Iterator[Sample]:
+    for probe, memory in view.state.probes.items():
+        yield f'{view.labels},probe="{probe.value}"', memory.observed_at.timestamp()
+
+
+def _diagnoses(view: VmView) -> Iterator[Sample]:
+    for diagnosis in view.diagnoses:
+        suppressed = diagnosis.suppressed_by.value if diagnosis.suppressed_by else ""
+        yield f'{view.labels},diagnosis="{diagnosis.code}",suppressed_by="{suppressed}"', 1
+
+
+def _log_events(view: VmView) -> Iterator[Sample]:
+    for event, count in view.state.log.counts.items():
+        yield f'{view.labels},event="{event.value}"', count
+
+
+def _reading(name: str) -> Callable[[VmView], Iterator[Sample]]:
+    def read(view: VmView) -> Iterator[Sample]:
+        yield from _optional(view.labels, getattr(view.state.readings, name))
+
+    return read
+
+
+PER_VM: tuple[VmFamily, ...] = (
+    VmFamily(
+        "stackward_system_vm_info",
+        Kind.INFO,
+        "What is known of a system VM, to be joined by vm and role.",
+        _info,
+    ),
+    VmFamily(
+        "stackward_system_vm_verdict",
+        Kind.STATESET,
+        "The one verdict on a system VM. Unknown means that nobody could tell.",
+        lambda view: _state_set(
+            view.labels, "stackward_system_vm_verdict", Overall, view.health.verdict
+        ),
+    ),
+    VmFamily(
+        "stackward_system_vm_health",
+        Kind.STATESET,
+        "The health of a system VM with its rise and fall.",
+        lambda view: _state_set(
+            view.labels, "stackward_system_vm_health", HealthState, view.health.state
+        ),
+    ),
+    VmFamily(
+        "stackward_system_vm_state",
+        Kind.STATESET,
+        "The state of the VM by CloudStack's word.",
+        lambda view: _state_set(
+            view.labels, "stackward_system_vm_state", CloudState, view.state.target.cloud_state
+        ),
+    ),
+    VmFamily(
+        "stackward_agent_state",
+        Kind.STATESET,
+        "The state of the agent by CloudStack's word; absent means that it never connected.",
+        lambda view: _state_set(
+            view.labels, "stackward_agent_state", AgentState, view.state.target.agent_state
+        ),
+    ),
+    VmFamily(
+        "stackward_probe_success",
+        Kind.GAUGE,
+        "1 passed, 0 failed; no series while the answer is unknown.",
+        _probe_success,
+    ),
+    VmFamily(
+        "stackward_probe_last_success_timestamp_seconds",
+        Kind.GAUGE,
+        "When a probe passed last.",
+        _probe_last_success,
+    ),
+    VmFamily(
+        "stackward_probe_last_observation_timestamp_seconds",
+        Kind.GAUGE,
+        "When a probe gave its newest verdict, of whatever kind.",
+        _probe_observed,
+    ),
+    VmFamily(
+        "stackward_system_vm_diagnosis",
+        Kind.GAUGE,
+        "1 for each cause found; suppressed_by names a wider cause that explains it.",
+        _diagnoses,
+    ),
+    VmFamily(
+        "stackward_ssh_path_open",
+        Kind.GAUGE,
+        "1 while the way into the VM over SSH is open, 0 while it is broken.",
+        lambda view: _optional(
+            view.labels, None if view.state.path is None else int(view.state.path.leg is None)
+        ),
+    ),
+    VmFamily(
+        "stackward_ssh_round_trip_seconds",
+        Kind.GAUGE,
+        "From the question to the end of the answer, newest poll.",
+        lambda view: _optional(
+            view.labels,
+            view.state.round_trip.total_seconds() if view.state.round_trip is not None else None,
+        ),
+    ),
+    VmFamily(
+        "stackward_log_followed",
+        Kind.GAUGE,
+        "1 while the VM's log is followed.",
+        lambda view: [(view.labels, int(view.state.log.position is not None))],
+    ),
+    VmFamily(
+        "stackward_log_events_total",
+        Kind.COUNTER,
+        "Log events by class since the daemon started.",
+        _log_events,
+    ),
+    VmFamily(
+        "stackward_log_gaps_total",
+        Kind.COUNTER,
+        "Places in the log where lines may have been lost before they were read.",
+        lambda view: [(view.labels, view.state.log.gaps)],
+    ),
+    VmFamily(
+        "stackward_log_gap_bytes_total",
+        Kind.COUNTER,
+        "Bytes known to have been destroyed in those gaps.",
+        lambda view: [(view.labels, view.state.log.gap_bytes)],
+    ),
+    VmFamily(
+        "stackward_guest_memory_available_bytes",
+        Kind.GAUGE,
+        "MemAvailable inside the VM.",
+        _reading("memory_available_bytes"),
+    ),
+    VmFamily(
+        "stackward_guest_memory_bytes",
+        Kind.GAUGE,
+        "MemTotal inside the VM.",
+        _reading("memory_total_bytes"),
+    ),
+    VmFamily(
+        "stackward_guest_disk_used_ratio",
+        Kind.GAUGE,
+        "The fullest local file system inside the VM.",
+        _reading("disk_used_ratio"),
+    ),
+    VmFamily(
+        "stackward_guest_inodes_used_ratio",
+        Kind.GAUGE,
+        "The local file system with the fewest inodes left inside the VM.",
+        _reading("inodes_used_ratio"),
+    ),
+    VmFamily(
+        "stackward_guest_load1",
+        Kind.GAUGE,
+        "Load average over one minute inside the VM.",
+        _reading("load_1m"),
+    ),
+    VmFamily(
+        "stackward_guest_uptime_seconds",
+        Kind.GAUGE,
+        "Uptime of the VM when it was asked last.",
+        _reading("uptime_seconds"),
+    ),
+    VmFamily(
+        "stackward_guest_clock_offset_seconds",
+        Kind.GAUGE,
+        "The VM's clock minus ours, corrected by half a round trip.",
+        _reading("clock_offset_seconds"),
+    ),
+    VmFamily(
+        "stackward_agent_restarts",
+        Kind.GAUGE,
+        "systemd's count of automatic restarts of cloud.service.",
+        _reading("agent_restarts"),
+    ),
+    VmFamily(
+        "stackward_agent_open_files_ratio",
+        Kind.GAUGE,
+        "Descriptors that the agent's JVM holds, over its limit.",
+        _reading("open_files_ratio"),
+    ),
+)
+
+
+def _counted(name: str, counts: Mapping[str, int]) -> Iterator[Sample]:
+    for value, count in sorted(counts.items()):
+        yield f'{name}="{escape(value)}"', count
+
+
+def _source_up(snapshot: Snapshot) -> Iterator[Sample]:
+    for source, memory in snapshot.fleet.sources.items():
+        yield f'source="{source.value}"', int(memory.is_up)
+
+
+def _source_last_success(snapshot: Snapshot) -> Iterator[Sample]:
+    for source, memory in snapshot.fleet.sources.items():
+        yield from _optional(f'source="{source.value}"', _seconds(memory.last_up_at))
+
+
+def _source_latency(snapshot: Snapshot) -> Iterator[Sample]:
+    for source, memory in snapshot.fleet.sources.items():
+        if memory.latency is not None:
+            yield f'source="{source.value}"', memory.latency.total_seconds()
+
+
+def _fleet_diagnoses(snapshot: Snapshot) -> Iterator[Sample]:
+    fleet = snapshot.fleet
+    for diagnosis in snapshot.fleet_diagnoses:
+        subject = diagnosis.subject
+        zone = fleet.zones.get(subject.zone_id) if subject.zone_id else None
+        host = fleet.hosts.get(subject.host_id) if subject.host_id else None
+        yield (
+            labels(
+                diagnosis=diagnosis.code,
+                zone=zone.name if zone else (subject.zone_id or ""),
+                host=host.name if host else (subject.host_id or ""),
+            ),
+            1,
+        )
+
+
+def _held_now(snapshot: Snapshot) -> Iterator[Sample]:
+    counts = dict.fromkeys(Guard, 0)
+    for hold in snapshot.plan.holds:
+        counts[hold.reason.guard] += 1
+    for guard, count in counts.items():
+        yield f'guard="{guard.value}"', count
+
+
+def _polls(snapshot: Snapshot) -> Iterator[Sample]:
+    counts = dict.fromkeys((source.value for source in Source), 0) | dict(snapshot.totals.polls)
+    yield from _counted("source", counts)
+
+
+def _poll_failures(snapshot: Snapshot) -> Iterator[Sample]:
+    counts = dict.fromkeys((source.value for source in Source), 0)
+    yield from _counted("source", counts | dict(snapshot.totals.poll_failures))
+
+
+def _outcomes(snapshot: Snapshot) -> Iterator[Sample]:
+    for (action, outcome), count in sorted(snapshot.totals.outcomes.items()):
+        yield labels(action=action, outcome=outcome), count
+
+
+def _targets_by_verdict(snapshot: Snapshot) -> Iterator[Sample]:
+    counts = dict.fromkeys(Overall, 0)
+    for health in snapshot.health.values():
+        counts[health.verdict] += 1
+    for verdict, count in counts.items():
+        yield f'verdict="{verdict.value}"', count
+
+
+FLEET: tuple[FleetFamily, ...] = (
+    FleetFamily("stackward_system_vms", Kind.GAUGE, "System VMs by verdict.", _targets_by_verdict),
+    FleetFamily(
+        "stackward_fleet_diagnosis",
+        Kind.GAUGE,
+        "1 for each cause that concerns a zone, a hypervisor host or the cloud.",
+        _fleet_diagnoses,
+    ),
+    FleetFamily(
+        "stackward_source_up",
+        Kind.GAUGE,
+        "1 while a source of the whole fleet answers.",
+        _source_up,
+    ),
+    FleetFamily(
+        "stackward_source_last_success_timestamp_seconds",
+        Kind.GAUGE,
+        "When a source answered last.",
+        _source_last_success,
+    ),
+    FleetFamily(
+        "stackward_source_latency_seconds",
+        Kind.GAUGE,
+        "How long the newest answer of a source took.",
+        _source_latency,
+    ),
+    FleetFamily("stackward_polls_total", Kind.COUNTER, "Questions asked, by source.", _polls),
+    FleetFamily(
+        "stackward_poll_failures_total",
+        Kind.COUNTER,
+        "Questions that got no answer, by source.",
+        _poll_failures,
+    ),
+    FleetFamily(
+        "stackward_mode",
+        Kind.STATESET,
+        "The mode in force for the whole daemon; zones and rules may be more careful.",
+        lambda s: _state_set(
+            "", "stackward_mode", Mode, Mode.ADVISE if s.fleet.demotion else s.policy.mode
+        ),
+    ),
+    FleetFamily(
+        "stackward_paused",
+        Kind.GAUGE,
+        "1 while all action is paused.",
+        lambda s: [("", int(s.fleet.pause_reason is not None))],
+    ),
+    FleetFamily(
+        "stackward_demoted",
+        Kind.GAUGE,
+        "1 after a broken promise: the daemon only advises until a person clears it.",
+        lambda s: [("", int(s.fleet.demotion is not None))],
+    ),
+    FleetFamily(
+        "stackward_journal_up",
+        Kind.GAUGE,
+        "1 while the journal can be written.",
+        lambda s: [("", int(not s.fleet.journal_trouble))],
+    ),
+    FleetFamily(
+        "stackward_remediation_begun_total",
+        Kind.COUNTER,
+        "Steps whose request was about to leave, by action.",
+        lambda s: _counted("action", s.totals.steps_begun),
+    ),
+    FleetFamily(
+        "stackward_remediation_outcomes_total",
+        Kind.COUNTER,
+        "Steps that ended, by action and outcome.",
+        _outcomes,
+    ),
+    FleetFamily(
+        "stackward_remediation_held",
+        Kind.GAUGE,
+        "Sick VMs with nothing done to them now, by reason.",
+        _held_now,
+    ),
+    FleetFamily(
+        "stackward_remediation_held_total",
+        Kind.COUNTER,
+        "Holds that appeared, by reason.",
+        lambda s: _counted("guard", dict.fromkeys(Guard, 0) | dict(s.totals.held)),
+    ),
+    FleetFamily(
+        "stackward_escalations_total",
+        Kind.COUNTER,
+        "Times a person was called, by diagnosis.",
+        lambda s: _counted("diagnosis", s.totals.escalations),
+    ),
+    FleetFamily(
+        "stackward_escalations",
+        Kind.GAUGE,
+        "Subjects that wait for a person now.",
+        lambda s: [("", len(s.plan.escalations))],
+    ),
+    FleetFamily(
+        "stackward_inventory_last_success_timestamp_seconds",
+        Kind.GAUGE,
+        "When the fleet was listed last.",
+        lambda s: _optional("", _seconds(s.fleet.inventory_at)),
+    ),
+    FleetFamily(
+        "stackward_inventory_unreadable_rows",
+        Kind.GAUGE,
+        "Rows of the newest listing that could not be read; any of them holds all steps.",
+        lambda s: [("", len(s.fleet.unreadable))],
+    ),
+    FleetFamily(
+        "stackward_rounds_total",
+        Kind.COUNTER,
+        "Rounds completed.",
+        lambda s: [("", s.round_number)],
+    ),
+    FleetFamily(
+        "stackward_last_round_timestamp_seconds",
+        Kind.GAUGE,
+        "When the newest round was completed.",
+        lambda s: [("", s.taken_at.timestamp())],
+    ),
+    FleetFamily(
+        "stackward_round_duration_seconds",
+        Kind.GAUGE,
+        "How long the newest round took to decide.",
+        lambda s: [("", s.round_duration.total_seconds())],
+    ),
+    FleetFamily(
+        "stackward_inbox_length",
+        Kind.GAUGE,
+        "Events waiting when the round began.",
+        lambda s: [("", s.inbox_length)],
+    ),
+    FleetFamily(
+        "stackward_events_dropped_total",
+        Kind.COUNTER,
+        "Events dropped because the inbox was full.",
+        lambda s: _counted("kind", s.totals.events_dropped),
+    ),
+    FleetFamily(
+        "stackward_contained_crashes_total",
+        Kind.COUNTER,
+        "Crashes stopped at a containment wall.",
+        lambda s: _counted("wall", s.totals.walls_hit),
+    ),
+    FleetFamily(
+        "stackward_log_warnings_total",
+        Kind.COUNTER,
+        "Lines of level warning or worse in the daemon's own log.",
+        lambda s: [("", s.totals.warnings_logged)],
+    ),
+    FleetFamily(
+        "stackward_config_last_reload_successful",
+        Kind.GAUGE,
+        "1 if the newest configuration that was offered is in force.",
+        lambda s: [("", int(s.config_reload_ok))],
+    ),
+    FleetFamily(
+        "stackward_config_last_reload_success_timestamp_seconds",
+        Kind.GAUGE,
+        "When the configuration in force was read.",
+        lambda s: _optional("", _seconds(s.config_loaded_at)),
+    ),
+    FleetFamily(
+        "stackward_start_time_seconds",
+        Kind.GAUGE,
+        "When the daemon started.",
+        lambda s: [("", s.started_at.timestamp())],
+    ),
+)
+
+CacheKey = tuple[TargetState, Health, tuple[Diagnosis, ...]]
+
+
+class MetricsPage:
+    """Renders snapshots. Called from one thread at a time; holds the lines of the last rendering."""
+
+    def __init__(self, python: str, revision: str = "") -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+        self._build = labels(version=__version__, revision=revision, python=python)
+        self._cache: dict[TargetId, tuple[CacheKey, tuple[str, ...]]] = {}
+
+    def render(self, snapshot: Snapshot | None, *, openmetrics: bool) -> bytes:
+        """The whole page in one of the two formats."""
+        parts: list[str] = []
+        self._family(parts, "stackward_build_info", Kind.INFO, "What runs here.", openmetrics)
+        parts.append(f"stackward_build_info{{{self._build}}} 1\n")
+        if snapshot is not None:
+            self._render_vms(parts, snapshot, openmetrics)
+            for family in FLEET:
+                lines = _lines(family.name, family.samples(snapshot))
+                if lines:
+                    self._family(parts, family.name, family.kind, family.help, openmetrics)
+                    parts.append(lines)
+        own = "".join(parts).encode()
+        if openmetrics:
+            return own + generate_openmetrics(self._registry)
+        return own + generate_latest(self._registry)
+
+    def _render_vms(self, parts: list[str], snapshot: Snapshot, openmetrics: bool) -> None:
+        cache: dict[TargetId, tuple[CacheKey, tuple[str, ...]]] = {}
+        for target_id, state in snapshot.fleet.targets.items():
+            health = snapshot.health.get(target_id)
+            if health is None:
+                continue
+            key = (state, health, snapshot.diagnoses.get(target_id, ()))
+            kept = self._cache.get(target_id)
+            # Identity is enough: the values are frozen, and comparing them would cost more.
+            if kept is None or any(a is not b for a, b in zip(kept[0], key, strict=True)):
+                kept = (key, _vm_lines(*key))
+            cache[target_id] = kept
+        self._cache = cache
+        for index, family in enumerate(PER_VM):
+            block = "".join(lines[index] for _, lines in cache.values())
+            if block:
+                self._family(parts, family.name, family.kind, family.help, openmetrics)
+                parts.append(block)
+
+    @staticmethod
+    def _family(
+        parts: list[str], name: str, kind: Kind, description: str, openmetrics: bool
+    ) -> None:
+        if openmetrics:
+            family = name.removesuffix("_total") if kind is Kind.COUNTER else name
+            family = family.removesuffix("_info") if kind is Kind.INFO else family
+            parts.append(f"# HELP {family} {description}\n# TYPE {family} {kind.value}\n")
+        else:
+            shown = kind if kind in (Kind.GAUGE, Kind.COUNTER) else Kind.GAUGE
+            parts.append(f"# HELP {name} {description}\n# TYPE {name} {shown.value}\n")
+
+
+def _vm_lines(
+    state: TargetState, health: Health, diagnoses: tuple[Diagnosis, ...]
+) -> tuple[str, ...]:
+    name = labels(vm=state.target.name, role=state.target.role.value)
+    # Two clouds' zones may both have an s-1-VM: the zone is CloudStack's own word for the place.
+    view = VmView(state, health, diagnoses, name)
+    return tuple(_lines(family.name, family.samples(view)) for family in PER_VM)
+
+
+def _lines(name: str, samples: Iterable[Sample]) -> str:
+    return "".join(
+        f"{name}{{{text}}} {_number(value)}\n" if text else f"{name} {_number(value)}\n"
+        for text, value in samples
+    )
