@@ -1,4 +1,4 @@
-"""What every observer is handed: where to tell, what time it is, and the wall that counts crashes."""
+"""What every observer is handed: where to tell, the time, the wall that counts crashes."""
 
 from collections import Counter
 from dataclasses import dataclass, field

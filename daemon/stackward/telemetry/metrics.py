@@ -494,7 +494,7 @@ FLEET: tuple[FleetFamily, ...] = (
     FleetFamily(
         "stackward_inventory_unreadable_rows",
         Kind.GAUGE,
-        "Rows of the newest listing that could not be read; any of them holds all steps.",
+        "Rows of the newest listing that nobody could read; any of them holds all steps.",
         lambda s: [("", len(s.fleet.unreadable))],
     ),
     FleetFamily(
@@ -563,7 +563,7 @@ CacheKey = tuple[TargetState, Health, tuple[Diagnosis, ...]]
 
 
 class MetricsPage:
-    """Renders snapshots. Called from one thread at a time; holds the lines of the last rendering."""
+    """Renders snapshots. One thread at a time; holds the lines of the last rendering."""
 
     def __init__(self, python: str, revision: str = "") -> None:
         self._registry = CollectorRegistry(auto_describe=False)
@@ -587,7 +587,8 @@ class MetricsPage:
                     parts.append(lines)
         own = "".join(parts).encode()
         if openmetrics:
-            return own + generate_openmetrics(self._registry)
+            process: bytes = generate_openmetrics(self._registry)  # type: ignore[no-untyped-call]  # the library leaves this one untyped
+            return own + process
         return own + generate_latest(self._registry)
 
     def _render_vms(self, parts: list[str], snapshot: Snapshot, openmetrics: bool) -> None:
