@@ -1,11 +1,11 @@
 """The HTTP server: routes, limits, and rendering away from the loop.
 
-    /                      the page for people          /metrics       for Prometheus
-    /vm/NAME               one VM, explained            /-/healthy     the loop decides
-    /api/v1/status         the fleet                    /-/ready       the first inventory is in
-    /api/v1/vms/NAME       one VM, explained            /-/reload      read the configuration again
-    /api/v1/plan           steps, holds, escalations
-    /api/v1/journal        decisions and outcomes, newest first
+/                      the page for people          /metrics       for Prometheus
+/vm/NAME               one VM, explained            /-/healthy     the loop decides
+/api/v1/status         the fleet                    /-/ready       the first inventory is in
+/api/v1/vms/NAME       one VM, explained            /-/reload      read the configuration again
+/api/v1/plan           steps, holds, escalations
+/api/v1/journal        decisions and outcomes, newest first
 """
 
 import asyncio
@@ -186,10 +186,9 @@ class WebServer:
             return web.Response(status=HTTPStatus.FORBIDDEN, text=refusal + "\n")
         report = await self._reload()
         if report.mistakes:
-            text = "\n".join(("the configuration was not taken; the old one stays:",))
+            lines = ("the configuration was not taken; the old one stays:", *report.mistakes)
             return web.Response(
-                status=HTTPStatus.INTERNAL_SERVER_ERROR,
-                text="\n".join((text, *report.mistakes)) + "\n",
+                status=HTTPStatus.INTERNAL_SERVER_ERROR, text="\n".join(lines) + "\n"
             )
         return web.Response(text="the configuration is in force\n")
 
