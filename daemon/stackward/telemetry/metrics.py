@@ -462,7 +462,7 @@ FLEET: tuple[FleetFamily, ...] = (
         _outcomes,
     ),
     FleetFamily(
-        "stackward_remediation_held",
+        "stackward_remediation_holds",
         Kind.GAUGE,
         "Sick VMs with nothing done to them now, by reason.",
         _held_now,
@@ -480,7 +480,7 @@ FLEET: tuple[FleetFamily, ...] = (
         lambda s: _counted("diagnosis", s.totals.escalations),
     ),
     FleetFamily(
-        "stackward_escalations",
+        "stackward_escalations_open",
         Kind.GAUGE,
         "Subjects that wait for a person now.",
         lambda s: [("", len(s.plan.escalations))],

@@ -1,0 +1,135 @@
+"""The metrics page, held against Prometheus' own parsers."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as parse_openmetrics,
+)
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from tests.builders import NOW, a_fleet, a_policy, a_state, a_target
+
+from stackward.core.snapshot import Snapshot, Totals
+from stackward.model.diagnosis import Diagnosis, DiagnosisCode, Subject
+from stackward.model.health import Health, HealthState, Overall
+from stackward.model.plan import Plan
+from stackward.model.sighting import EventClass
+from stackward.model.verdict import ProbeName, Sign, Unknown
+from stackward.telemetry.metrics import FLEET, PER_VM, Kind, MetricsPage
+
+
+def a_snapshot(*states, **changes):
+    healthy = Health(HealthState.HEALTHY, Overall.PASSED)
+    snapshot = Snapshot(
+        taken_at=NOW,
+        started_at=NOW - timedelta(hours=1),
+        round_number=7,
+        fleet=a_fleet(*states),
+        policy=a_policy(),
+        health={state.target.id: healthy for state in states},
+        diagnoses={},
+        fleet_diagnoses=(),
+        plan=Plan(made_at=NOW),
+        totals=Totals(polls={"ssh": 3}, outcomes={("restart-agent", "succeeded"): 2}),
+        is_ready=True,
+    )
+    return replace(snapshot, **changes)
+
+
+def samples(page, name, **wanted):
+    return [
+        sample
+        for family in parse_text(page.decode())
+        for sample in family.samples
+        if sample.name == name and wanted.items() <= sample.labels.items()
+    ]
+
+
+@pytest.fixture
+def page():
+    return MetricsPage(python="3.11")
+
+
+def test_both_formats_are_read_by_prometheus_own_parsers(page):
+    snapshot = a_snapshot(a_state("v-2-VM"), a_state("s-1-VM", Sign.DISK_FULL))
+    text = page.render(snapshot, openmetrics=False).decode()
+    openmetrics = page.render(snapshot, openmetrics=True).decode()
+    assert "stackward_system_vm_verdict" in {family.name for family in parse_text(text)}
+    assert openmetrics.endswith("# EOF\n")
+    assert "stackward_polls" in {family.name for family in parse_openmetrics(openmetrics)}
+
+
+def test_a_page_before_the_first_round_is_a_page(page):
+    assert b"stackward_build_info" in page.render(None, openmetrics=False)
+
+
+def test_exactly_one_state_of_a_state_set_is_one(page):
+    text = page.render(a_snapshot(a_state("v-2-VM")), openmetrics=False)
+    values = [sample.value for sample in samples(text, "stackward_system_vm_verdict")]
+    assert sorted(values) == [0, 0, 1]
+
+
+def test_an_unknown_probe_has_no_success_series(page):
+    state = a_state("v-2-VM")
+    memory = replace(state.probes[ProbeName.DISK], verdict=Unknown("not asked"))
+    state = replace(state, probes={**state.probes, ProbeName.DISK: memory})
+    text = page.render(a_snapshot(state), openmetrics=False)
+    assert samples(text, "stackward_probe_success", probe="disk") == []
+    assert samples(text, "stackward_probe_success", probe="memory")[0].value == 1
+
+
+def test_a_failed_probe_is_zero(page):
+    text = page.render(a_snapshot(a_state("s-1-VM", Sign.DISK_FULL)), openmetrics=False)
+    assert samples(text, "stackward_probe_success", probe="disk")[0].value == 0
+
+
+def test_the_series_of_a_destroyed_vm_vanish_at_once(page):
+    both = a_snapshot(a_state("v-2-VM"), a_state("s-1-VM"))
+    assert samples(page.render(both, openmetrics=False), "stackward_log_followed", vm="s-1-VM")
+    one = a_snapshot(a_state("v-2-VM"))
+    assert not samples(page.render(one, openmetrics=False), "stackward_log_followed", vm="s-1-VM")
+
+
+def test_lines_kept_from_an_older_snapshot_follow_a_change(page):
+    state = a_state("v-2-VM")
+    page.render(a_snapshot(state), openmetrics=False)
+    log = replace(state.log, counts={EventClass.TLS_FAILURE: 5})
+    text = page.render(a_snapshot(replace(state, log=log)), openmetrics=False)
+    assert samples(text, "stackward_log_events_total", event="tls_failure")[0].value == 5
+
+
+def test_hostile_names_are_escaped(page):
+    target = a_target("v-2-VM", zone_name='a"b\\c\nd', host_name="h{}")
+    text = page.render(a_snapshot(a_state("v-2-VM", target=target)), openmetrics=False)
+    found = samples(text, "stackward_system_vm_info")[0].labels
+    assert (found["zone"], found["host"]) == ('a"b\\c\nd', "h{}")
+
+
+def test_a_diagnosis_names_the_wider_cause_that_explains_it(page):
+    state = a_state("v-2-VM")
+    diagnosis = Diagnosis(
+        code=DiagnosisCode.VM_UNREACHABLE,
+        subject=Subject(target_id=state.target.id),
+        since=NOW,
+        sentence="x",
+        suppressed_by=DiagnosisCode.JUMP_UNREACHABLE,
+    )
+    text = page.render(
+        a_snapshot(state, diagnoses={state.target.id: (diagnosis,)}), openmetrics=False
+    )
+    found = samples(text, "stackward_system_vm_diagnosis")[0].labels
+    assert found["suppressed_by"] == "JumpUnreachable"
+
+
+@pytest.mark.parametrize("family", [*PER_VM, *FLEET], ids=lambda family: family.name)
+def test_names_keep_the_conventions(family):
+    assert family.name.startswith("stackward_")
+    assert family.name.endswith("_total") == (family.kind is Kind.COUNTER)
+    assert family.help.endswith(".")
+
+
+def test_most_families_stay_below_ten_series_per_vm(page):
+    text = page.render(a_snapshot(a_state("v-2-VM")), openmetrics=False)
+    own = [line for line in text.decode().splitlines() if 'vm="v-2-VM"' in line]
+    assert len(own) < 120
