@@ -1,0 +1,245 @@
+"""The fact loop as data: what is sent into a VM, and a sans-I/O reader of what comes back.
+
+What lives here: the loop's settings, the bytes to send, the framing of its blocks. What does not:
+the text of the loop (fact_loop_script.py), the meaning of a section (facts.py), the channel.
+
+The daemon sends the script once and then one line per tick; the loop answers each with one block.
+In a block a section is one of three: read for this tick (`=`), heard from a child since the last
+block (`~`, with when it was asked), or a child still running (`?`, with since when). The reader
+keeps the newest of each `~` section and gives it with every block, with its age; one without
+lines takes the earlier one back. Ages are counted on the VM's own uptime.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from stackward.catalog.fact_loop_script import SCRIPT
+
+LOOP_VERSION = 1
+UNIT_PROPERTIES = (
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "Result",
+    "ExecMainCode",
+    "ExecMainStatus",
+    "ExecMainPID",
+    "MainPID",
+    "NRestarts",
+    "InvocationID",
+    "ControlGroup",
+    "ActiveEnterTimestampMonotonic",
+    "InactiveEnterTimestampMonotonic",
+    "ExecMainStartTimestampMonotonic",
+    "ExecMainExitTimestampMonotonic",
+)
+
+_BEGIN = b"##stackward "
+_BEGIN_LINE = re.compile(r"##stackward (\d{1,4}) (\d{1,18}) (\d{1,18})", re.ASCII)
+_SECTION = re.compile(r"=([!-~]{1,300})|([~?])([!-~]{1,300}) (\d{1,18})", re.ASCII)
+_SECTION_END = "\x1e"
+_LINE_END = "\x1f"
+
+
+class LoopGarbled(ValueError):  # noqa: N818  says what happened, like the transport's kinds
+    """What came down the channel cannot be a block. The channel is of no more use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactLoopSettings:
+    """How the loop behaves. Each interval is the least time between two questions of a kind.
+
+    `dead_man`: without a tick for so long the loop ends; keep it above the longest tick interval.
+    `connect_*`: own connects to the management servers, made only while the agent has no link:
+    first `connect_after` the loss, again after `retry_interval` where it failed, and after
+    `connect_interval` where it was taken (each such costs the server a failed TLS handshake).
+    `*limit`: a child older than this is killed at the next tick.
+    """
+
+    dead_man: timedelta = timedelta(seconds=120)
+    unit_interval: timedelta = timedelta(seconds=15)
+    slow_interval: timedelta = timedelta(seconds=30)
+    disk_interval: timedelta = timedelta(seconds=60)
+    connect_interval: timedelta = timedelta(seconds=600)
+    connect_retry_interval: timedelta = timedelta(seconds=120)
+    connect_after: timedelta = timedelta(seconds=5)
+    limit: timedelta = timedelta(seconds=10)
+    touch_limit: timedelta = timedelta(seconds=20)
+    connect_limit: timedelta = timedelta(seconds=3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockLimits:
+    """What the reader takes before it calls the channel garbled."""
+
+    banner_bytes_max: int = 16 * 1024  # before the first block: what a login may print
+    block_bytes_max: int = 256 * 1024
+    section_lines_max: int = 512
+    slow_sections_max: int = 128  # kept between blocks; past that the oldest goes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawBlock:
+    """One answer, framed and not interpreted: the fields of FactBlock that the loop knows."""
+
+    tick: int
+    loop_version: int
+    sections: Mapping[str, tuple[str, ...]]
+    ages: Mapping[str, timedelta] = field(default_factory=dict)
+    pending: Mapping[str, timedelta] = field(default_factory=dict)
+    size_bytes: int = 0
+
+
+def fact_loop_command() -> str:
+    """What is executed on the VM: a bash that reads the script, and then the ticks, from stdin."""
+    return "exec bash --norc --noprofile"
+
+
+def fact_loop_script(settings: FactLoopSettings) -> bytes:
+    """What is sent first, once. It answers nothing before the first tick."""
+    script = SCRIPT
+    for name, value in (
+        ("version", str(LOOP_VERSION)),
+        ("dead_man", f"{settings.dead_man.total_seconds():.1f}"),
+        ("unit_every", _centiseconds(settings.unit_interval)),
+        ("slow_every", _centiseconds(settings.slow_interval)),
+        ("disk_every", _centiseconds(settings.disk_interval)),
+        ("connect_every", _centiseconds(settings.connect_interval)),
+        ("retry_every", _centiseconds(settings.connect_retry_interval)),
+        ("connect_after", _centiseconds(settings.connect_after)),
+        ("limit", _centiseconds(settings.limit)),
+        ("touch_limit", _centiseconds(settings.touch_limit)),
+        ("connect_limit", _centiseconds(settings.connect_limit)),
+        ("properties", ",".join(UNIT_PROPERTIES)),
+    ):
+        script = script.replace(f"@{name}@", value)
+    return script.encode("ascii")
+
+
+def tick_line(tick: int) -> bytes:
+    """The question. `tick` counts up; it comes back in the block."""
+    return b"%d\n" % tick
+
+
+def block_line(
+    tick: int,
+    uptime: timedelta,
+    sections: Mapping[str, Sequence[str]],
+    slow: Mapping[str, tuple[timedelta, Sequence[str]]],
+    pending: Mapping[str, timedelta],
+) -> bytes:
+    """One block as the loop writes it, for whoever stands in for a VM.
+
+    `slow` holds per section the uptime at which it was asked; `pending` since when it runs.
+    """
+    parts = [f"##stackward {LOOP_VERSION} {tick} {_centiseconds(uptime)}"]
+    parts += [_LINE_END.join((f"={name}", *lines)) for name, lines in sections.items()]
+    parts += [
+        _LINE_END.join((f"~{name} {_centiseconds(asked)}", *lines))
+        for name, (asked, lines) in slow.items()
+    ]
+    parts += [f"?{name} {_centiseconds(since)}" for name, since in pending.items()]
+    parts.append(f"##end {tick}\n")
+    return _SECTION_END.join(parts).encode()
+
+
+class BlockReader:
+    """Bytes in, blocks out. One reader per channel: it remembers the slow sections of one loop."""
+
+    def __init__(self, limits: BlockLimits | None = None) -> None:
+        self._limits = limits or BlockLimits()
+        self._buffer = bytearray()
+        self._searched = 0
+        self._has_begun = False
+        self._slow: dict[str, tuple[int, tuple[str, ...]]] = {}
+
+    def feed(self, data: bytes) -> tuple[RawBlock, ...]:
+        """Take what arrived; give the blocks that are now whole. Raises LoopGarbled."""
+        self._buffer += data
+        if not self._has_begun and not self._find_begin():
+            return ()
+        blocks = []
+        while (end := self._buffer.find(b"\n", self._searched)) >= 0:
+            if end > self._limits.block_bytes_max:
+                raise LoopGarbled(f"a block of {end} bytes")
+            line = bytes(self._buffer[:end])
+            del self._buffer[: end + 1]
+            self._searched = 0
+            blocks.append(self._block(line))
+        self._searched = len(self._buffer)
+        if self._searched > self._limits.block_bytes_max:
+            raise LoopGarbled(f"no end of block in {self._searched} bytes")
+        return tuple(blocks)
+
+    def _find_begin(self) -> bool:
+        """Drop what a login printed before the first block, up to a limit."""
+        begin = self._buffer.find(_BEGIN)
+        if begin < 0:
+            if len(self._buffer) > self._limits.banner_bytes_max:
+                raise LoopGarbled(f"no block in the first {len(self._buffer)} bytes")
+            return False
+        if begin > self._limits.banner_bytes_max:
+            raise LoopGarbled(f"{begin} bytes before the first block")
+        del self._buffer[:begin]
+        self._has_begun = True
+        return True
+
+    def _block(self, line: bytes) -> RawBlock:
+        begin, *parts = line.decode("utf-8", "replace").split(_SECTION_END)
+        match = _BEGIN_LINE.fullmatch(begin)
+        if match is None:
+            raise LoopGarbled(f"not the begin of a block: {begin[:80]!r}")
+        version, tick, now = (int(number) for number in match.groups())
+        if not parts or parts.pop() != f"##end {tick}":
+            raise LoopGarbled(f"the block of tick {tick} is not closed")
+        sections: dict[str, tuple[str, ...]] = {}
+        pending: dict[str, timedelta] = {}
+        for part in parts:
+            head, *lines = part.split(_LINE_END)
+            self._section(head, tuple(lines), now, sections, pending)
+        ages = {name: _span(now - asked) for name, (asked, _) in self._slow.items()}
+        sections.update((name, lines) for name, (_, lines) in self._slow.items())
+        return RawBlock(
+            tick=tick,
+            loop_version=version,
+            sections=sections,
+            ages=ages,
+            pending=pending,
+            size_bytes=len(line) + 1,
+        )
+
+    def _section(
+        self,
+        head: str,
+        lines: tuple[str, ...],
+        now: int,
+        sections: dict[str, tuple[str, ...]],
+        pending: dict[str, timedelta],
+    ) -> None:
+        match = _SECTION.fullmatch(head)
+        if match is None:
+            raise LoopGarbled(f"not the head of a section: {head[:80]!r}")
+        if len(lines) > self._limits.section_lines_max:
+            raise LoopGarbled(f"section {head[:80]!r} has {len(lines)} lines")
+        name, kind, slow_name, time = match.groups()
+        if kind is None:
+            sections[name] = lines
+        elif kind == "?":
+            pending[slow_name] = _span(now - int(time))
+        else:
+            self._slow.pop(slow_name, None)
+            if lines:
+                self._slow[slow_name] = (int(time), lines)
+            if len(self._slow) > self._limits.slow_sections_max:
+                del self._slow[next(iter(self._slow))]
+
+
+def _centiseconds(span: timedelta) -> str:
+    return str(round(span.total_seconds() * 100))
+
+
+def _span(centiseconds: int) -> timedelta:
+    """Never negative, and never more than a timedelta holds, whatever a VM says."""
+    return timedelta(milliseconds=10 * min(max(centiseconds, 0), 10**12))
