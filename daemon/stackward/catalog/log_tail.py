@@ -1,0 +1,273 @@
+"""The log tail: what is sent into a VM to follow its log, and how the bytes that come are read.
+
+Sans I/O: the SSH transport starts `log_tail_command`, sends `log_tail_script`, then
+`tail_keepalive_line` every third of `dead_man`, and feeds a `TailReader` with what comes back.
+The text itself is in log_tail_script.py; what the lines mean is decided in signatures.py.
+
+The stream is the log's own bytes, cut by records: a newline, the nonce, a letter, words, a newline.
+The nonce is made anew for each channel, so no content of a log can look like a record.
+
+    H KIND DEV:INODE DIGEST COUNT OFFSET GAP   what follows is this file from this offset on
+    F DIGEST COUNT                             its fingerprint has grown
+    K OFFSET                                   the bytes up to here are whole and of this file
+    X TEXT                                     the script gives up
+
+KIND: `start` (no place was known), `same` (the file we stopped in, or a copy of it), `next`
+(the file written after it), `anew` (cut and begun again), `lost` (not found any more).
+
+Rules of the room:
+
+1. Bytes become lines only when a K has confirmed them, and its offset must agree with our count.
+2. What cannot be is `TailGarbled`: the caller ends the channel and resumes from its own place.
+3. Only whole lines leave, except the last one of a file that has ended without a newline.
+4. A line that was cut is the last of its chunk, so offsets counted from `start` stay true.
+"""
+
+import shlex
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from stackward.catalog.log_tail_script import SCRIPT
+from stackward.model.guest import LogPosition
+
+RECORD_BYTES_MAX = 1024
+BANNER_BYTES_MAX = 65536  # what a login shell may print before the script speaks
+KINDS = frozenset({"start", "same", "next", "anew", "lost"})
+
+
+class TailGarbled(ValueError):
+    """The stream says what cannot be: end the channel and resume from our own place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogTailSettings:
+    """How a log is followed.
+
+    `dead_man`: the script ends itself when nothing came from our side for so long. `poll`: how
+    often it looks for new bytes. `grace`: how long a renamed file must be quiet before the next
+    one is read; whoever still has it open gets that long for a last line.
+    """
+
+    path: str = "/var/log/cloud.log"
+    dead_man: timedelta = timedelta(seconds=60)
+    poll: timedelta = timedelta(milliseconds=100)
+    grace: timedelta = timedelta(milliseconds=300)
+    rotated_max: int = 9
+    bulk_bytes: int = 1 << 20
+    line_bytes_max: int = 65536
+    chunk_bytes_max: int = 262144
+
+    @property
+    def keepalive_interval(self) -> timedelta:
+        """How often our side must show a sign of life."""
+        return self.dead_man / 3
+
+
+@dataclass(frozen=True, slots=True)
+class RawChunk:
+    """Whole lines of one file without their newlines; empty: only a place became known.
+
+    `gap_bytes_min` is as in `LogChunk`: None where lines before `start` may be missing.
+    """
+
+    lines: tuple[bytes, ...]
+    start: LogPosition
+    end: LogPosition
+    gap_bytes_min: int | None = 0
+
+
+def log_tail_command(settings: LogTailSettings, resume: LogPosition | None) -> str:
+    """The command to start. It reads the script from its standard input."""
+    del settings, resume  # everything that varies travels in the script
+    return "exec bash --norc --noprofile"
+
+
+def log_tail_script(settings: LogTailSettings, resume: LogPosition | None, *, nonce: str) -> bytes:
+    """What to send first. `nonce`: 16 or more letters and digits, new for each channel."""
+    if len(nonce) < 16 or not (nonce.isascii() and nonce.isalnum()):
+        raise ValueError("a nonce is 16 or more letters and digits")
+    polls = settings.poll.total_seconds()
+    words: list[str | int] = [
+        settings.path,
+        nonce,
+        f"{polls:.3f}",
+        max(1, round(settings.dead_man.total_seconds() / polls)),
+        settings.bulk_bytes,
+        settings.rotated_max,
+        max(1, round(settings.grace.total_seconds() / polls)),
+    ]
+    if resume is None:
+        words += ["", "", 0, 0]
+    else:
+        words += [
+            resume.device_inode,
+            resume.fingerprint,
+            resume.fingerprint_bytes,
+            resume.offset,
+        ]
+    call = " ".join(["follow", *(shlex.quote(str(word)) for word in words)])
+    return f"{SCRIPT}\n{call}\n".encode()
+
+
+def tail_keepalive_line() -> bytes:
+    """A sign of life from our side; the script answers with a K."""
+    return b"k\n"
+
+
+class TailReader:
+    """Reads the stream. Feed it any bytes in any pieces; it gives chunks as they are confirmed.
+
+    `position` is the place up to which chunks were given, `lines_cut` and `bytes_cut` count what
+    was longer than a line may be. After `TailGarbled` the reader is of no more use.
+    """
+
+    def __init__(
+        self, resume: LogPosition | None, settings: LogTailSettings, *, nonce: str
+    ) -> None:
+        self.position: LogPosition | None = resume
+        self.lines_cut = 0
+        self.bytes_cut = 0
+        self._resume = resume
+        self._settings = settings
+        self._mark = f"\n{nonce} ".encode()
+        self._buffer = bytearray()
+        self._scanned = 0
+        self._file: LogPosition | None = None  # the open file; its offset is the confirmed one
+        self._held = bytearray()  # bytes behind the last K
+        self._line = bytearray()  # confirmed bytes of a line that has not ended
+        self._line_length = 0  # its true length, also where it was cut
+        self._held_bytes_max = settings.bulk_bytes + 65536
+
+    def feed(self, data: bytes) -> tuple[RawChunk, ...]:
+        """Take what came. Raises `TailGarbled`."""
+        self._buffer += data
+        chunks: list[RawChunk] = []
+        while (at := self._buffer.find(self._mark, self._scanned)) >= 0:
+            words_at = at + len(self._mark)
+            end = self._buffer.find(b"\n", words_at, words_at + RECORD_BYTES_MAX)
+            if end < 0:
+                if len(self._buffer) - words_at >= RECORD_BYTES_MAX:
+                    raise TailGarbled("a record of the tail has no end")
+                self._scanned = at
+                break
+            self._held += self._buffer[:at]
+            words = self._buffer[words_at:end].decode("ascii", "replace").split(" ")
+            del self._buffer[: end + 1]
+            self._scanned = 0
+            chunks += self._record(words)
+        else:
+            self._scanned = max(0, len(self._buffer) - len(self._mark) + 1)
+        self._check_bounds()
+        return tuple(chunks)
+
+    def _check_bounds(self) -> None:
+        waiting = len(self._buffer) + len(self._held)
+        if self._file is None and waiting > BANNER_BYTES_MAX:
+            raise TailGarbled("the tail did not say which file it reads")
+        if waiting > self._held_bytes_max:
+            raise TailGarbled("the tail sent more than it may without a confirmation")
+
+    def _record(self, words: list[str]) -> list[RawChunk]:
+        match words:
+            case ["H", kind, device_inode, digest, count, offset, gap] if kind in KINDS:
+                position = LogPosition(
+                    device_inode=device_inode,
+                    fingerprint=digest,
+                    fingerprint_bytes=_number(count),
+                    generation=0,
+                    offset=_number(offset),
+                )
+                return self._open(kind, position, None if gap == "?" else _number(gap))
+            case ["F", digest, count] if self._file is not None:
+                self._file = replace(
+                    self._file, fingerprint=digest, fingerprint_bytes=_number(count)
+                )
+                return []
+            case ["K", offset] if self._file is not None:
+                return self._confirm(self._file, _number(offset))
+            case ["X", *text]:
+                raise TailGarbled(f"the tail gave up: {' '.join(text)}")
+            case _:
+                raise TailGarbled(f"the tail said {' '.join(words)[:80]!r}")
+
+    def _open(self, kind: str, new: LogPosition, gap: int | None) -> list[RawChunk]:
+        """A file begins. What was not confirmed before is no part of any line."""
+        old, chunks = self._file, []
+        self._held.clear()
+        known = self._resume if old is None else old
+        generation = known.generation if known is not None else 0
+        if kind == "same":
+            if known is None or new.offset != known.offset:
+                raise TailGarbled("the tail went on at a place where we did not stop")
+        else:
+            generation += 1
+            if known is not None and new.offset != 0:
+                raise TailGarbled("a new file must be read from its beginning")
+        new = replace(new, generation=generation)
+        if kind == "same":
+            # The line begun in the file goes on in its copy.
+            new_start = replace(new, offset=new.offset - self._line_length)
+        else:
+            if self._line_length and old is not None:
+                chunks.append(self._take_last_line(old))
+            new_start = new
+        self._file = new
+        self.position = new_start
+        chunks.append(RawChunk((), new_start, new_start, gap))
+        return chunks
+
+    def _take_last_line(self, old: LogPosition) -> RawChunk:
+        """The file ended without a newline: its last line is what there is of it."""
+        start = replace(old, offset=old.offset - self._line_length)
+        line = self._end_line(b"")
+        return RawChunk((line,), start, old)
+
+    def _confirm(self, file: LogPosition, offset: int) -> list[RawChunk]:
+        if offset - file.offset != len(self._held):
+            raise TailGarbled(
+                f"{len(self._held)} bytes came where the tail counts {offset - file.offset}"
+            )
+        fresh, self._held = bytes(self._held), bytearray()
+        line_start = file.offset - self._line_length
+        self._file = file = replace(file, offset=offset)
+        if not fresh:
+            return []
+        *whole, rest = fresh.split(b"\n")
+        chunks: list[RawChunk] = []
+        lines: list[bytes] = []
+        begin = at = line_start
+        for piece in whole:
+            at += self._line_length + len(piece) + 1
+            is_cut = self._line_length + len(piece) > self._settings.line_bytes_max
+            lines.append(self._end_line(piece))
+            if is_cut or at - begin >= self._settings.chunk_bytes_max:
+                chunks.append(_chunk(file, lines, begin, at))
+                lines, begin = [], at
+        if lines:
+            chunks.append(_chunk(file, lines, begin, at))
+        if chunks:
+            self.position = chunks[-1].end
+        self._line_length += len(rest)
+        self._line += rest[: max(0, self._settings.line_bytes_max - len(self._line))]
+        return chunks
+
+    def _end_line(self, piece: bytes) -> bytes:
+        length = self._line_length + len(piece)
+        line = bytes(self._line) + piece if self._line else piece
+        if length > self._settings.line_bytes_max:
+            self.lines_cut += 1
+            self.bytes_cut += length - self._settings.line_bytes_max
+            line = line[: self._settings.line_bytes_max]
+        self._line.clear()
+        self._line_length = 0
+        return line
+
+
+def _chunk(file: LogPosition, lines: list[bytes], begin: int, end: int) -> RawChunk:
+    return RawChunk(tuple(lines), replace(file, offset=begin), replace(file, offset=end))
+
+
+def _number(word: str) -> int:
+    if not (word.isascii() and word.isdigit() and len(word) <= 19):
+        raise TailGarbled(f"{word[:40]!r} is no number of the tail")
+    return int(word)

@@ -1,0 +1,102 @@
+"""Runs the tail script with this machine's bash on real files, and reads what it says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from stackward.catalog.log_tail import (
+    LogTailSettings,
+    RawChunk,
+    TailReader,
+    log_tail_command,
+    log_tail_script,
+    tail_keepalive_line,
+)
+from stackward.model.guest import LogPosition
+
+NONCE = "n0nce" * 5
+SETTINGS = LogTailSettings(
+    path="/cloud.log",
+    poll=timedelta(milliseconds=20),
+    grace=timedelta(milliseconds=60),
+    dead_man=timedelta(seconds=120),
+)
+DEADLINE_SECONDS = 25
+
+
+class Following:
+    """One channel: `chunks` is all that came so far."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        resume: LogPosition | None,
+        settings: LogTailSettings,
+    ) -> None:
+        self.process = process
+        self.reader = TailReader(resume, settings, nonce=NONCE)
+        self.chunks: list[RawChunk] = []
+
+    @property
+    def lines(self) -> list[bytes]:
+        return [line for chunk in self.chunks for line in chunk.lines]
+
+    @property
+    def gaps(self) -> list[int | None]:
+        return [chunk.gap_bytes_min for chunk in self.chunks if chunk.gap_bytes_min != 0]
+
+    @property
+    def position(self) -> LogPosition:
+        assert self.reader.position is not None
+        return self.reader.position
+
+    async def until(self, is_enough: Callable[["Following"], bool]) -> None:
+        assert self.process.stdout is not None
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not is_enough(self):
+                data = await self.process.stdout.read(65536)
+                assert data, "the script ended"
+                self.chunks += self.reader.feed(data)
+
+    async def placed(self) -> None:
+        await self.until(lambda following: bool(following.chunks))
+
+    async def sees(self, *lines: bytes) -> None:
+        """Wait for as many lines as named, and expect exactly those."""
+        await self.until(lambda following: len(following.lines) >= len(lines))
+        assert self.lines == list(lines)
+
+    def keepalive(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(tail_keepalive_line())
+
+    async def ended(self) -> None:
+        assert self.process.stdout is not None
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while await self.process.stdout.read(65536):
+                pass
+            await self.process.wait()
+
+
+@asynccontextmanager
+async def following(
+    root: Path, resume: LogPosition | None = None, settings: LogTailSettings = SETTINGS
+) -> AsyncIterator[Following]:
+    process = await asyncio.create_subprocess_shell(
+        log_tail_command(settings, resume),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "STACKWARD_ROOT": str(root)},
+    )
+    assert process.stdin is not None
+    process.stdin.write(log_tail_script(settings, resume, nonce=NONCE))
+    channel = Following(process, resume, settings)
+    try:
+        yield channel
+    finally:
+        process.stdin.close()
+        if process.returncode is None:
+            process.kill()
+        await channel.ended()
