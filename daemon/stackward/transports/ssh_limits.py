@@ -1,0 +1,82 @@
+"""Patience for ways that fail: when to try again, and whose turn it is. No SSH in here."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from random import Random
+
+from stackward.errors import Garbled, Leg, Refused, TimedOut, TransportError, Unreachable
+from stackward.ports import Clock
+
+
+class BackOff:
+    """How long one way is left alone after it failed.
+
+    The wait doubles with every failure in a row, between two bounds, and is shortened by up to
+    half at random, so that what failed together is not tried again together.
+    """
+
+    __slots__ = ("_clock", "_dice", "_failures", "_last", "_longest", "_shortest", "_until")
+
+    def __init__(
+        self, clock: Clock, dice: Random, *, shortest: timedelta, longest: timedelta
+    ) -> None:
+        self._clock = clock
+        self._dice = dice
+        self._shortest = shortest
+        self._longest = longest
+        self._failures = 0
+        self._until = 0.0
+        self._last: TransportError | None = None
+
+    def check(self) -> None:
+        """Raise the last failure again while it is too early for a new attempt."""
+        if self._last is None:
+            return
+        left = self._until - self._clock.monotonic()
+        if left > 0:
+            raise _again(self._last, self._clock.now() + timedelta(seconds=left))
+
+    def failed(self, error: TransportError) -> None:
+        """An attempt was made and failed."""
+        doublings = min(self._failures, 20)  # enough for any bounds, and no float overflow
+        wait = min(self._longest, self._shortest * 2**doublings)
+        self._failures += 1
+        self._until = self._clock.monotonic() + wait.total_seconds() * self._dice.uniform(0.5, 1)
+        self._last = error
+
+    def succeeded(self) -> None:
+        """The way works: the next failure is a first one."""
+        self._failures = 0
+        self._last = None
+
+
+def _again(error: TransportError, until: datetime) -> TransportError:
+    """The same failure, saying until when nothing is tried. Nothing was sent this time."""
+    text = f"{error} (not tried again before {until:%H:%M:%S} UTC)"
+    match error:
+        case Refused(kind=kind, code=code, leg=leg):
+            return Refused(text, kind=kind, code=code, leg=leg, maybe_sent=False)
+        case TimedOut(leg=leg):
+            return TimedOut(text, leg=leg, maybe_sent=False)
+        case Garbled(leg=leg):
+            return Garbled(text, leg=leg, maybe_sent=False)
+        case _:
+            return Unreachable(text, leg=error.leg, maybe_sent=False)
+
+
+@asynccontextmanager
+async def turn(
+    gate: asyncio.Lock | asyncio.Semaphore, deadline: float, *, waiting_for: str, leg: Leg
+) -> AsyncIterator[None]:
+    """Hold `gate` inside; when the deadline (loop time) comes first, say what was waited for."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            await gate.acquire()
+    except TimeoutError:
+        raise TimedOut(f"waited in vain for {waiting_for}", leg=leg, maybe_sent=False) from None
+    try:
+        yield
+    finally:
+        gate.release()
