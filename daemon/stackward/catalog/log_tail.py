@@ -138,6 +138,11 @@ class TailReader:
         self._line_length = 0  # its true length, also where it was cut
         self._held_bytes_max = settings.bulk_bytes + 65536
 
+    @property
+    def confirmed_offset(self) -> int | None:
+        """How far the open file was read, lines that have not ended included. None: no file."""
+        return None if self._file is None else self._file.offset
+
     def feed(self, data: bytes) -> tuple[RawChunk, ...]:
         """Take what came. Raises `TailGarbled`."""
         self._buffer += data
@@ -232,23 +237,45 @@ class TailReader:
         self._file = file = replace(file, offset=offset)
         if not fresh:
             return []
-        *whole, rest = fresh.split(b"\n")
         chunks: list[RawChunk] = []
+        done = 0
+        while (end := self._stretch_end(fresh, done)) > done:
+            stop = file.offset - len(fresh) + end
+            chunks += self._whole_lines(file, fresh[done : end - 1].split(b"\n"), line_start)
+            done, line_start = end, stop
+        if chunks:
+            self.position = chunks[-1].end
+        rest = fresh[done:]
+        self._line_length += len(rest)
+        self._line += rest[: max(0, self._settings.line_bytes_max - len(self._line))]
+        return chunks
+
+    def _stretch_end(self, fresh: bytes, begin: int) -> int:
+        """Behind the last newline that fits into a chunk, else the first; 0: there is none."""
+        fits = begin + self._settings.chunk_bytes_max
+        return (fresh.rfind(b"\n", begin, fits) + 1) or (fresh.find(b"\n", fits) + 1)
+
+    def _whole_lines(self, file: LogPosition, pieces: list[bytes], begin: int) -> list[RawChunk]:
+        """One chunk, and another behind each line that has to be cut."""
+        chunks: list[RawChunk] = []
+        first_length = self._line_length + len(pieces[0])
+        pieces_length = sum(map(len, pieces)) + len(pieces)
+        stop = begin + self._line_length + pieces_length
+        longest = max(map(len, pieces))
+        if max(longest, first_length) <= self._settings.line_bytes_max:
+            pieces[0] = self._end_line(pieces[0])
+            return [_chunk(file, pieces, begin, stop)]
         lines: list[bytes] = []
-        begin = at = line_start
-        for piece in whole:
-            at += self._line_length + len(piece) + 1
-            is_cut = self._line_length + len(piece) > self._settings.line_bytes_max
+        at = begin
+        for piece in pieces:
+            length = self._line_length + len(piece)
+            at += length + 1
             lines.append(self._end_line(piece))
-            if is_cut or at - begin >= self._settings.chunk_bytes_max:
+            if length > self._settings.line_bytes_max:
                 chunks.append(_chunk(file, lines, begin, at))
                 lines, begin = [], at
         if lines:
             chunks.append(_chunk(file, lines, begin, at))
-        if chunks:
-            self.position = chunks[-1].end
-        self._line_length += len(rest)
-        self._line += rest[: max(0, self._settings.line_bytes_max - len(self._line))]
         return chunks
 
     def _end_line(self, piece: bytes) -> bytes:

@@ -108,8 +108,10 @@ drain() {
 still_there() {
   local size
   [[ -n $placed ]] || return 0
-  size=$(stat -L -c %s /proc/self/fd/3) || return 0
-  if (( size < pos )) || ! whole; then truncated; fi
+  size=$(stat -L -c %s /proc/self/fd/3) || size=0
+  (( size >= pos )) && whole && return 0
+  truncated
+  return 1
 }
 
 # The open file was cut. If a copy was taken before, the rest of it is read there first.
@@ -262,7 +264,8 @@ follow() {
     pause "$poll"
     (( ++idle % 5 )) || whole || truncated
     if [[ $log -ef /proc/self/fd/3 ]]; then calm=0; continue; fi
-    if (( ++calm >= grace )) && ! drain && advance; then calm=0; fi
+    (( ++calm >= grace )) || continue
+    still_there && ! drain && advance && calm=0
   done
 }
 """

@@ -68,6 +68,10 @@ class Following:
         await self.until(lambda following: len(following.lines) >= len(lines))
         assert self.lines == list(lines)
 
+    async def confirmed(self, offset: int) -> None:
+        """Wait until the script has told that it read up to here, be it half a line."""
+        await self.until(lambda it: it.reader.confirmed_offset == offset)
+
     def keepalive(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(tail_keepalive_line())

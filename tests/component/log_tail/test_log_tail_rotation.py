@@ -63,10 +63,7 @@ async def test_a_growing_line_is_given_once_it_is_whole(log, tmp_path):
             with log.open("ab") as half:
                 half.write(piece)
             size = log.stat().st_size
-            tail.keepalive()
-            await tail.until(
-                lambda it, size=size: it.reader._file is not None and it.reader._file.offset == size
-            )
+            await tail.confirmed(size)
             assert tail.lines == []
         append(log, b"d")
         await tail.sees(b"abcd")
