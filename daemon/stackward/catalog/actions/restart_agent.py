@@ -15,7 +15,7 @@ from stackward.model.plan import ActionName
 RESTART_AGENT = Action(
     name=ActionName.RESTART_AGENT,
     means=Means.SSH,
-    is_disruptive=False,  # the agent is dead already: nothing that works is interrupted
+    is_disruptive=True,  # it ends what the VM serves at that moment, should it serve after all
     deadline=timedelta(seconds=30),
     settle=timedelta(seconds=2),
 )
