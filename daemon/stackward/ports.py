@@ -168,6 +168,14 @@ class PauseSwitch(Protocol):
     def read(self) -> Pause | None: ...
 
 
+class DemotionSwitch(Protocol):
+    """Remembers, across restarts, that a promise was broken. `reason` None: none was."""
+
+    @property
+    def reason(self) -> str | None: ...
+    def demote(self, reason: str, at: datetime) -> None: ...
+
+
 class EventSink(Protocol):
     """Where events go. `put` never blocks; it coalesces or counts a drop when full."""
 

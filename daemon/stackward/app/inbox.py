@@ -48,7 +48,7 @@ class Inbox:
 
     def take(self, most: int) -> list[Event]:
         """Up to `most` events in the order of their arrival."""
-        taken = []
+        taken: list[Event] = []
         while self._waiting and len(taken) < most:
             taken.append(self._waiting.popitem(last=False)[1])
         if not self._waiting:

@@ -1,0 +1,286 @@
+"""The heart, and deliberately dull: take events in, and once a round decide and publish.
+
+It is the only owner and the only writer of state, the only caller of the planner, and what the
+watchdog watches. A round visits what changed, what is sick, and what has not been visited for a
+while: time alone makes evidence stale.
+"""
+
+import asyncio
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from stackward.app.bulletin import Bulletin
+from stackward.app.inbox import Inbox
+from stackward.app.notebook import Notebook
+from stackward.app.picture import Picture
+from stackward.app.tally import Tally
+from stackward.core.assess import assess
+from stackward.core.diagnose import diagnose_fleet, diagnose_target, suppress, surroundings
+from stackward.core.episodes import advance_episode, close_gone, mark_escalated, new_escalations
+from stackward.core.planner import make_plan
+from stackward.core.policy import Policy
+from stackward.core.promises import broken_promises
+from stackward.core.snapshot import Snapshot, Totals
+from stackward.core.state import FleetView
+from stackward.model.diagnosis import Diagnosis
+from stackward.model.entry import Entry, EntryKind
+from stackward.model.event import Event
+from stackward.model.guest import LogPosition
+from stackward.model.health import Health, HealthState
+from stackward.model.identity import IntentId, TargetId
+from stackward.model.plan import Mode, Plan, Step
+from stackward.model.target import Capabilities
+from stackward.ports import Clock, DemotionSwitch, Log, PauseSwitch
+
+EVENTS_PER_SLICE = 500
+VISIT_EVERY = timedelta(seconds=10)
+HANDED_OUT = IntentId("handed-out")  # until the executor tells the intent's own id
+
+Diagnoses = Mapping[TargetId, tuple[Diagnosis, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbours:
+    """What the loop reads from the other rooms each round, and whom it calls."""
+
+    pause: PauseSwitch
+    demotion: DemotionSwitch
+    capabilities: Callable[[], Capabilities | None]
+    log_positions: Callable[[], Mapping[TargetId, LogPosition]]
+    count: Callable[[], Totals]  # what the other rooms have counted
+    start_step: Callable[[Step], None]
+    is_recovering: Callable[[], bool]
+    feed_watchdog: Callable[[str], None]
+
+
+class ControlLoop:
+    """Runs rounds until cancelled. `policy` may be replaced between rounds (a reload)."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        bulletin: Bulletin,
+        picture: Picture,
+        notebook: Notebook,
+        neighbours: Neighbours,
+        clock: Clock,
+        log: Log,
+        *,
+        policy: Policy,
+        round_seconds: float = 1.0,
+    ) -> None:
+        self._inbox = inbox
+        self._bulletin = bulletin
+        self._picture = picture
+        self._notebook = notebook
+        self._neighbours = neighbours
+        self._clock = clock
+        self._log = log
+        self._round_seconds = round_seconds
+        self._tally = Tally(log)
+        self._health: dict[TargetId, Health] = {}
+        self._diagnoses: dict[TargetId, tuple[Diagnosis, ...]] = {}
+        self._visited: OrderedDict[TargetId, datetime] = OrderedDict()
+        self._paused_by: str | None = None
+        self._last_plan: Plan | None = None
+        self._round_number = 0
+        self._episodes = 0
+        self._started_at = clock.now()
+        self.policy = policy
+        self.config_loaded_at = self._started_at
+        self.config_reload_ok = True
+
+    async def run(self) -> None:
+        """Take events and make rounds until cancelled."""
+        while True:
+            await self._take_events(self._clock.monotonic() + self._round_seconds)
+            await self._round()
+
+    async def _take_events(self, until: float) -> None:
+        while True:
+            events = self._inbox.take(EVENTS_PER_SLICE)
+            for event in events:
+                self._fold(event)
+            left = until - self._clock.monotonic()
+            if left <= 0:
+                return
+            if events:
+                await self._clock.sleep(0)
+                continue
+            try:
+                async with asyncio.timeout(left):
+                    await self._inbox.arrival()
+            except TimeoutError:
+                return
+
+    def _fold(self, event: Event) -> None:
+        now = self._clock.now()
+        for state in self._picture.fold(event, now, self.policy.limits.zone_window):
+            self._notebook.note(close_gone(state, now))
+            self._health.pop(state.target.id, None)
+            self._diagnoses.pop(state.target.id, None)
+            self._visited.pop(state.target.id, None)
+        target_id = getattr(event, "target_id", None)
+        self._tally.note_event(event, self._picture.targets.get(target_id) if target_id else None)
+
+    async def _round(self) -> None:
+        began = self._clock.monotonic()
+        inbox_length = len(self._inbox)
+        now = self._clock.now()
+        self._note_pause(now)
+        view = self._view()
+        visited = self._judge(view, now)
+        fleet_diagnoses = diagnose_fleet(view, self._diagnoses, self.policy, now)
+        diagnoses = suppress(self._diagnoses, fleet_diagnoses)
+        self._advance_episodes(visited, diagnoses, now)
+        view = replace(view, targets=dict(self._picture.targets))
+        plan = self._plan(view, diagnoses, fleet_diagnoses, now)
+        self._tally.note_plan(plan)
+        self._note_calls(plan, now)
+        await self._notebook.write()
+        if not self._neighbours.is_recovering() and not self._notebook.trouble:
+            self._hand_out(plan)
+        self._round_number += 1
+        self._bulletin.publish(
+            Snapshot(
+                taken_at=now,
+                started_at=self._started_at,
+                round_number=self._round_number,
+                fleet=replace(view, journal_trouble=self._notebook.trouble),
+                policy=self.policy,
+                health=dict(self._health),
+                diagnoses=diagnoses,
+                fleet_diagnoses=fleet_diagnoses,
+                plan=plan,
+                totals=replace(
+                    self._tally.totals(self._neighbours.count()),
+                    events_dropped=dict(self._inbox.dropped),
+                ),
+                round_duration=timedelta(seconds=self._clock.monotonic() - began),
+                inbox_length=inbox_length,
+                is_ready=self._picture.inventory_at is not None,
+                config_loaded_at=self.config_loaded_at,
+                config_reload_ok=self.config_reload_ok,
+            )
+        )
+        await self._notebook.save_positions(self._neighbours.log_positions())
+        self._neighbours.feed_watchdog(self._status_line())
+
+    def _view(self) -> FleetView:
+        return self._picture.view(
+            pause_reason=self._paused_by,
+            demotion=self._neighbours.demotion.reason,
+            journal_trouble=self._notebook.trouble,
+            capabilities=self._neighbours.capabilities(),
+        )
+
+    def _judge(self, view: FleetView, now: datetime) -> list[TargetId]:
+        """Judge what changed, what is sick, and what was not looked at for a while."""
+        due = set(self._picture.dirty)
+        self._picture.dirty.clear()
+        due.update(
+            target_id
+            for target_id, health in self._health.items()
+            if health.state is not HealthState.HEALTHY
+        )
+        for target_id, at in self._visited.items():
+            if timedelta(0) <= now - at < VISIT_EVERY:
+                break  # the rest were visited later still
+            due.add(target_id)
+        due &= self._picture.targets.keys()
+        for target_id in due:
+            state = self._picture.targets[target_id]
+            self._health[target_id] = assess(state, self.policy, now)
+            self._diagnoses[target_id] = diagnose_target(
+                state, self.policy, now, surroundings(state, view)
+            )
+            self._visited[target_id] = now
+            self._visited.move_to_end(target_id)
+        return sorted(due)
+
+    def _advance_episodes(
+        self, visited: Iterable[TargetId], diagnoses: Diagnoses, now: datetime
+    ) -> None:
+        for target_id in visited:
+            state = self._picture.targets[target_id]
+            self._episodes += 1
+            advanced, entries = advance_episode(
+                state,
+                self._health[target_id],
+                diagnoses.get(target_id, ()),
+                now,
+                f"{now:%Y%m%dT%H%M%S}-{self._episodes}",
+            )
+            self._picture.targets[target_id] = advanced
+            self._notebook.note(entries)
+
+    def _plan(
+        self,
+        view: FleetView,
+        diagnoses: Diagnoses,
+        fleet_diagnoses: tuple[Diagnosis, ...],
+        now: datetime,
+    ) -> Plan:
+        """A plan that keeps its promises; one that does not is refused, loudly and for good."""
+        plan = make_plan(view, self._health, diagnoses, fleet_diagnoses, self.policy, now)
+        again = make_plan(view, self._health, diagnoses, fleet_diagnoses, self.policy, now)
+        broken = broken_promises(plan, view, self.policy, now, self._health, again=again)
+        if not broken:
+            return plan
+        details = tuple(f"{one.promise.value}: {one.detail}" for one in broken)
+        self._log.error("promise broken", promises="; ".join(details))
+        if self._neighbours.demotion.reason is None:
+            self._neighbours.demotion.demote("; ".join(details), now)
+            text = "A plan broke a promise; from now on the daemon only advises."
+            self._notebook.note(
+                [Entry(kind=EntryKind.DEMOTED, at=now, text=text, evidence=details)]
+            )
+        return replace(plan, steps=())
+
+    def _hand_out(self, plan: Plan) -> None:
+        for step in plan.steps:
+            if step.mode is Mode.OBSERVE:
+                continue
+            # Keeps the next round from choosing the step again before the executor has spoken.
+            state = self._picture.targets[step.target_id]
+            self._picture.put(replace(state, in_flight=HANDED_OUT, in_flight_action=step.action))
+            self._neighbours.start_step(step)
+
+    def _note_pause(self, now: datetime) -> None:
+        pause = self._neighbours.pause.read()
+        reason = f"{pause.reason} (by {pause.by})" if pause is not None else None
+        if reason == self._paused_by:
+            return
+        self._paused_by = reason
+        if reason is None:
+            self._log.info("resumed")
+            self._notebook.note([Entry(kind=EntryKind.RESUMED, at=now, text="Resumed.")])
+        else:
+            self._log.warning("paused", reason=reason)
+            self._notebook.note([Entry(kind=EntryKind.PAUSED, at=now, text=f"Paused: {reason}")])
+
+    def _note_calls(self, plan: Plan, now: datetime) -> None:
+        """Journal that a person was called: once per episode, else when the call appears."""
+        targets = self._picture.targets
+        with_episode = frozenset(
+            target_id
+            for call in plan.escalations
+            if (target_id := call.subject.target_id) is not None
+            and target_id in targets
+            and targets[target_id].episode is not None
+        )
+        for call in plan.escalations:
+            called = call.subject.target_id
+            if called is not None and called in with_episode:
+                targets[called], entries = mark_escalated(targets[called], call, now)
+                self._notebook.note(entries)
+        self._notebook.note(new_escalations(self._last_plan, plan, with_episode))
+        self._last_plan = plan
+
+    def _status_line(self) -> str:
+        verdicts = Counter(health.verdict.value for health in self._health.values())
+        words = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
+        paused = " (paused)" if self._paused_by is not None else ""
+        return f"mode {self.policy.mode.value}{paused}: {words or 'no VM known yet'}"

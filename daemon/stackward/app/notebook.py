@@ -1,0 +1,67 @@
+"""The loop's own rows for the journal, and the log positions beside them.
+
+Rows wait in order until they are written. A journal that fails stops acting, never watching: the
+trouble is told to the planner, which holds every step while there is any.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+from stackward.errors import JournalError
+from stackward.model.entry import Entry, EntryKind
+from stackward.model.guest import LogPosition
+from stackward.model.identity import TargetId
+from stackward.ports import Clock, Journal, Log
+
+DEADLINE_SECONDS = 10.0
+ROWS_WAITING_MAX = 10_000
+
+
+class Notebook:
+    """Writes what the loop notes. `trouble` is "" while the journal can be written."""
+
+    def __init__(self, journal: Journal, clock: Clock, log: Log, positions_every: float) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._log = log
+        self._positions_every = positions_every
+        self._positions_saved_at = clock.monotonic()
+        self._waiting: list[Entry] = []
+        self.trouble = ""
+
+    def note(self, entries: Iterable[Entry]) -> None:
+        """Put rows in the queue; `write` writes them."""
+        self._waiting.extend(entries)
+        # The journal has been down for very long: the oldest rows are let go.
+        del self._waiting[:-ROWS_WAITING_MAX]
+
+    async def write(self) -> None:
+        """Write what waits, in order."""
+        if self.trouble and not self._waiting:
+            text = "The journal can be written again."
+            self.note([Entry(kind=EntryKind.STARTED, at=self._clock.now(), text=text)])
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while self._waiting:
+                    await self._journal.append(self._waiting[0])
+                    del self._waiting[0]
+        except (JournalError, TimeoutError) as trouble:
+            reason = str(trouble) or "no answer within the deadline"
+            if not self.trouble:
+                self._log.error("journal cannot be written", reason=reason)
+            self.trouble = reason
+        else:
+            if self.trouble:
+                self._log.info("journal can be written again")
+            self.trouble = ""
+
+    async def save_positions(self, positions: Mapping[TargetId, LogPosition]) -> None:
+        """Keep where each log was read up to, every few seconds."""
+        if self._clock.monotonic() - self._positions_saved_at < self._positions_every:
+            return
+        self._positions_saved_at = self._clock.monotonic()
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                await self._journal.save_log_positions(positions)
+        except (JournalError, TimeoutError) as trouble:
+            self._log.warning("log positions not saved", reason=str(trouble))

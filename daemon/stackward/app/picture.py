@@ -1,0 +1,121 @@
+"""The picture of the fleet that the control loop owns: events fold into it, views come out of it.
+
+Folding an event replaces one target's value. Nobody outside the loop ever holds the mutable maps.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from stackward.core.inventory import fold_inventory
+from stackward.core.reduce import fold_zone_actions, reduce
+from stackward.core.replay import Remembered
+from stackward.core.state import FleetView, SourceMemory, TargetState
+from stackward.model.event import Event, SourceTold, StepBegun, TargetsListed
+from stackward.model.identity import HostId, ServiceId, TargetId, ZoneId
+from stackward.model.target import Capabilities, HypervisorHost, Witness, Zone
+from stackward.model.verdict import Source
+
+
+class Picture:
+    """What is known. `dirty` names the targets that changed since they were judged last."""
+
+    def __init__(self, remembered: Remembered) -> None:
+        self._remembered = remembered
+        self.targets: dict[TargetId, TargetState] = {}
+        self.dirty: set[TargetId] = set()
+        self.zones: Mapping[ZoneId, Zone] = {}
+        self.hosts: Mapping[HostId, HypervisorHost] = {}
+        self.inventory_at: datetime | None = None
+        self._witness: Witness | None = None
+        self._unreadable: tuple[str, ...] = ()
+        self._sources: dict[Source, SourceMemory] = {}
+        self._departed: Mapping[ServiceId, TargetId] = {}
+        self._zone_actions: Mapping[ZoneId, tuple[datetime, ...]] = remembered.zone_actions
+
+    def fold(self, event: Event, now: datetime, window: timedelta) -> tuple[TargetState, ...]:
+        """Take one event in; what comes back are the targets that are gone by it."""
+        match event:
+            case TargetsListed():
+                return self._fold_listing(event, now)
+            case SourceTold():
+                self._fold_source(event)
+                return ()
+            case _:
+                state = self.targets.get(event.target_id)
+                if state is None:
+                    return ()
+                self.put(reduce(state, event))
+                if isinstance(event, StepBegun):
+                    self._zone_actions = fold_zone_actions(
+                        self._zone_actions, state.target.zone_id, event.at, window
+                    )
+                return ()
+
+    def put(self, state: TargetState) -> None:
+        """Replace one target's value."""
+        self.targets[state.target.id] = state
+        self.dirty.add(state.target.id)
+
+    def view(
+        self,
+        *,
+        pause_reason: str | None,
+        demotion: str | None,
+        journal_trouble: str,
+        capabilities: Capabilities | None,
+    ) -> FleetView:
+        """The picture as the pure rooms read it. Copies the maps: once a round, not per event."""
+        return FleetView(
+            targets=dict(self.targets),
+            zones=self.zones,
+            hosts=self.hosts,
+            inventory_at=self.inventory_at,
+            inventory_witness=self._witness,
+            unreadable=self._unreadable,
+            sources=dict(self._sources),
+            zone_actions=self._zone_actions,
+            successors={
+                state.target.service: state.target.id
+                for state in self.targets.values()
+                if state.predecessor_id is not None
+            },
+            pause_reason=pause_reason,
+            demotion=demotion,
+            journal_trouble=journal_trouble,
+            capabilities=frozenset(capabilities.commands) if capabilities else None,
+        )
+
+    def _fold_listing(self, event: TargetsListed, now: datetime) -> tuple[TargetState, ...]:
+        inventory = event.inventory
+        folded = fold_inventory(self.targets, inventory, now, self._departed)
+        for state in folded.changed:
+            is_new = state.target.id not in self.targets
+            self.put(self._remembered.recall(state) if is_new else state)
+        gone = tuple(self.targets.pop(target_id) for target_id in folded.gone)
+        self.dirty.difference_update(folded.gone)
+        self._departed = folded.departed
+        self.zones = {zone.id: zone for zone in inventory.zones}
+        self.hosts = {host.id: host for host in inventory.hosts}
+        self.inventory_at = inventory.observed_at
+        self._witness = inventory.witness
+        self._unreadable = inventory.unreadable
+        return gone
+
+    def _fold_source(self, event: SourceTold) -> None:
+        old = self._sources.get(event.source)
+        told = SourceMemory(
+            is_up=event.is_up,
+            detail=event.detail,
+            since=event.at,
+            told_at=event.at,
+            last_up_at=event.at if event.is_up else None,
+            latency=event.latency,
+        )
+        if old is not None:
+            told = replace(
+                told,
+                since=old.since if old.is_up is event.is_up else event.at,
+                last_up_at=told.last_up_at or old.last_up_at,
+            )
+        self._sources[event.source] = told
