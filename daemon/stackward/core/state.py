@@ -104,8 +104,12 @@ class TargetState:
     round_trip: timedelta | None = None
     episode: Episode | None = None
     in_flight: IntentId | None = None
+    in_flight_action: ActionName | None = None
+    last_finished: IntentId | None = None  # its late and repeated events change nothing
     last_action: ActionName | None = None
     last_action_at: datetime | None = None
+    withdrawn_at: datetime | None = None  # when a step was last looked at again and not done
+    advised_at: datetime | None = None  # when a step was last only advised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,8 @@ class Diagnosis:
     """One cause found. `since`: from when on all its signs were there.
 
     `sentence` names the machine and the cause for a person. `suppresses` is set on fleet-wide
-    causes: the targets whose own diagnoses are symptoms of this one.
+    causes: the targets whose own diagnoses are symptoms of this one. `variant` tells the rows of
+    the table apart that share a code, in their order there.
     """
 
     code: DiagnosisCode
@@ -52,3 +53,4 @@ class Diagnosis:
     evidence: tuple[str, ...] = ()
     suppressed_by: DiagnosisCode | None = None
     suppresses: frozenset[TargetId] = frozenset()
+    variant: int = 0

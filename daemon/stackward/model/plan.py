@@ -43,6 +43,7 @@ class Guard(StrEnum):
     INVENTORY_INCOMPLETE = "inventory-incomplete"
     STORM = "storm"
     FLEET_CAUSE = "fleet-cause"
+    FLEET_BUSY = "fleet-busy"  # as many steps run in the whole cloud as may
     ZONE_DISABLED = "zone-disabled"
     HYPERVISOR_DOWN = "hypervisor-down"
     ZONE_BUSY = "zone-busy"

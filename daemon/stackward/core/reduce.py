@@ -1,0 +1,279 @@
+"""Folds one event into one target's memory, or one listing into the map of targets.
+
+It decides nothing. It is total: what is late, repeated or about another target changes nothing,
+and what comes in an order that should not be still ends in a memory that makes sense.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from datetime import datetime, timedelta
+
+from stackward.core.state import (
+    ATTEMPTS_KEPT,
+    SIGHTINGS_KEPT,
+    Attempt,
+    Episode,
+    LogMemory,
+    PathMemory,
+    ProbeMemory,
+    TargetState,
+)
+from stackward.model.event import (
+    Observed,
+    PathTold,
+    Sighted,
+    StepBegun,
+    StepFinished,
+    StepStarted,
+    TargetEvent,
+)
+from stackward.model.guest import GuestMarks, GuestReadings, LogPosition
+from stackward.model.identity import IntentId, ZoneId
+from stackward.model.outcome import OutcomeKind
+from stackward.model.plan import ActionName
+from stackward.model.sighting import EventClass, Sighting
+from stackward.model.verdict import Failed, Observation, Passed, Unknown, Verdict
+
+ZONE_ACTIONS_KEPT = 64
+
+# Stands in `in_flight` from the moment a step is given away until its intent has an id.
+HANDED_OUT = IntentId("handed-out")
+
+
+def reduce(state: TargetState, event: TargetEvent) -> TargetState:
+    """The memory of a target after one event."""
+    if event.target_id != state.target.id:
+        return state
+    match event:
+        case Observed():
+            return _observed(state, event)
+        case PathTold():
+            return _path_told(state, event)
+        case Sighted():
+            return replace(state, log=_sighted(state.log, event))
+        case StepStarted():
+            return _step_started(state, event)
+        case StepBegun():
+            return _step_begun(state, event)
+        case StepFinished():
+            return _step_finished(state, event)
+
+
+def hand_out(state: TargetState, action: ActionName) -> TargetState:
+    """The memory of a target whose step was just given to the executor."""
+    return replace(state, in_flight=HANDED_OUT, in_flight_action=action)
+
+
+def fold_zone_actions(
+    actions: Mapping[ZoneId, tuple[datetime, ...]],
+    zone_id: ZoneId,
+    begun_at: datetime,
+    window: timedelta,
+) -> Mapping[ZoneId, tuple[datetime, ...]]:
+    """The disruptive steps begun per zone after one more; what has left the window is dropped."""
+    kept = tuple(at for at in actions.get(zone_id, ()) if at > begun_at - window)
+    return {**actions, zone_id: (*kept, begun_at)[-ZONE_ACTIONS_KEPT:]}
+
+
+def _observed(state: TargetState, event: Observed) -> TargetState:
+    probes = dict(state.probes)
+    for observation in event.observations:
+        if observation.target_id == state.target.id:
+            probes[observation.probe] = _remember(probes.get(observation.probe), observation)
+    state = replace(state, probes=probes)
+    if (event.marks or event.readings) and not _is_late(state.marks_at, event.observed_at):
+        state = _from_inside(state, event)
+    return state
+
+
+def _remember(memory: ProbeMemory | None, observation: Observation) -> ProbeMemory:
+    verdict, at = observation.verdict, observation.observed_at
+    if memory is None:
+        memory = ProbeMemory(verdict=verdict, source=observation.source, observed_at=at, since=at)
+    elif at <= memory.observed_at:
+        return memory
+    failed, passed, known = memory.failed_in_a_row, memory.passed_in_a_row, memory.last_known
+    match verdict:
+        case Passed():
+            failed, passed, known = 0, passed + 1, observation
+        case Failed():
+            failed, passed, known = failed + 1, 0, observation
+        case Unknown():
+            pass
+    return ProbeMemory(
+        verdict=verdict,
+        source=observation.source,
+        observed_at=at,
+        since=memory.since if _is_same_kind(memory.verdict, verdict) else at,
+        failed_in_a_row=failed,
+        passed_in_a_row=passed,
+        last_known=known,
+    )
+
+
+def _is_same_kind(one: Verdict, other: Verdict) -> bool:
+    if isinstance(one, Failed) and isinstance(other, Failed):
+        return one.sign is other.sign
+    return type(one) is type(other)
+
+
+def _is_late(told_at: datetime | None, at: datetime) -> bool:
+    return told_at is not None and at <= told_at
+
+
+def _from_inside(state: TargetState, event: Observed) -> TargetState:
+    marks, marks_at, readings = state.marks, state.marks_at, state.readings
+    booted_at = state.booted_at
+    if event.marks is not None:
+        marks, marks_at = _renew_marks(marks, event.marks), event.observed_at
+        if marks.boot_id != state.marks.boot_id:
+            booted_at = None
+    if event.readings is not None:
+        readings = _renew_readings(readings, event.readings)
+        if event.readings.uptime_seconds is not None:
+            booted_at = event.observed_at - timedelta(seconds=event.readings.uptime_seconds)
+    return replace(
+        state,
+        marks=marks,
+        marks_at=marks_at,
+        readings=readings,
+        booted_at=booted_at,
+        round_trip=state.round_trip if event.round_trip is None else event.round_trip,
+    )
+
+
+def _renew_marks(old: GuestMarks, new: GuestMarks) -> GuestMarks:
+    """A mark not seen this time stays, unless the machine has booted since; a pid never stays."""
+    if new.boot_id is not None and new.boot_id != old.boot_id:
+        return new
+    return GuestMarks(
+        boot_id=old.boot_id,
+        invocation_id=new.invocation_id or old.invocation_id,
+        agent_pid=new.agent_pid,
+    )
+
+
+def _renew_readings(old: GuestReadings, new: GuestReadings) -> GuestReadings:
+    """Slow facts are not in every answer: what was not seen this time stays."""
+    told = {
+        field.name: getattr(new, field.name)
+        for field in fields(new)
+        if getattr(new, field.name) is not None
+    }
+    return replace(old, **told)
+
+
+def _path_told(state: TargetState, event: PathTold) -> TargetState:
+    path = state.path
+    if path is not None and event.at <= path.told_at:
+        return state
+    is_same = path is not None and (path.leg is None) == (event.leg is None)
+    since = path.since if path is not None and is_same else event.at
+    failed = 0 if event.leg is None else 1 + (path.failed_in_a_row if path is not None else 0)
+    told = PathMemory(
+        leg=event.leg, detail=event.detail, since=since, told_at=event.at, failed_in_a_row=failed
+    )
+    return replace(state, path=told)
+
+
+def _sighted(log: LogMemory, event: Sighted) -> LogMemory:
+    if log.told_at is not None and event.at < log.told_at:
+        return log
+    if event.at == log.told_at and event.position == log.position:
+        return log
+    fresh = tuple(sighting for sighting in event.sightings if _is_news(log, sighting))
+    counts = dict(log.counts)
+    for sighting in fresh:
+        counts[sighting.event] = counts.get(sighting.event, 0) + 1
+    ready = [sighting for sighting in fresh if sighting.event is EventClass.AGENT_READY]
+    is_gap = event.gap_bytes_min != 0
+    return LogMemory(
+        position=event.position,
+        told_at=event.at,
+        ready_position=ready[-1].line_start if ready else log.ready_position,
+        ready_seen_at=ready[-1].seen_at if ready else log.ready_seen_at,
+        recent=(*log.recent, *fresh)[-SIGHTINGS_KEPT:],
+        counts=counts,
+        gaps=log.gaps + (1 if is_gap else 0),
+        gap_bytes=log.gap_bytes + (event.gap_bytes_min or 0),
+    )
+
+
+def _is_news(log: LogMemory, sighting: Sighting) -> bool:
+    """False for a line already read: it lies before the place read up to, or is remembered."""
+    if log.position is not None and _place(sighting.line_start) < _place(log.position):
+        return False
+    return all(_place(old.line_start) != _place(sighting.line_start) for old in log.recent)
+
+
+def _place(position: LogPosition) -> tuple[int, int]:
+    return (position.generation, position.offset)
+
+
+def _step_started(state: TargetState, event: StepStarted) -> TargetState:
+    if event.intent_id == state.last_finished or _is_attempted(state.episode, event.intent_id):
+        return state
+    return replace(state, in_flight=event.intent_id, in_flight_action=event.action)
+
+
+def _step_begun(state: TargetState, event: StepBegun) -> TargetState:
+    if event.intent_id == state.last_finished or _is_attempted(state.episode, event.intent_id):
+        return state
+    action = state.in_flight_action if state.in_flight == event.intent_id else None
+    episode = state.episode
+    if episode is not None and action is not None:
+        episode = _with_attempt(
+            episode, Attempt(action=action, intent_id=event.intent_id, at=event.at)
+        )
+    return replace(
+        state,
+        episode=episode,
+        in_flight=event.intent_id,
+        last_action=action or state.last_action,
+        last_action_at=_latest(state.last_action_at, event.at),
+    )
+
+
+def _step_finished(state: TargetState, event: StepFinished) -> TargetState:
+    if event.intent_id == state.last_finished:
+        return state
+    kind = event.outcome.kind
+    episode = state.episode
+    is_lost_begin = event.outcome.counts_as_done and not _is_attempted(episode, event.intent_id)
+    if is_lost_begin:
+        attempt = Attempt(action=event.action, intent_id=event.intent_id, at=event.at)
+        episode = _with_attempt(episode, attempt) if episode is not None else None
+    is_ours = state.in_flight in (None, HANDED_OUT, event.intent_id)
+    return replace(
+        state,
+        episode=_with_outcome(episode, event.intent_id, kind) if episode is not None else None,
+        in_flight=None if is_ours else state.in_flight,
+        in_flight_action=None if is_ours else state.in_flight_action,
+        last_finished=event.intent_id,
+        last_action=event.action if is_lost_begin else state.last_action,
+        last_action_at=(
+            _latest(state.last_action_at, event.at) if is_lost_begin else state.last_action_at
+        ),
+        withdrawn_at=event.at if kind is OutcomeKind.WITHDRAWN else state.withdrawn_at,
+        advised_at=event.at if kind is OutcomeKind.WOULD_HAVE else state.advised_at,
+    )
+
+
+def _latest(one: datetime | None, other: datetime) -> datetime:
+    return other if one is None else max(one, other)
+
+
+def _is_attempted(episode: Episode | None, intent_id: str) -> bool:
+    return episode is not None and any(one.intent_id == intent_id for one in episode.attempts)
+
+
+def _with_attempt(episode: Episode, attempt: Attempt) -> Episode:
+    return replace(episode, attempts=(*episode.attempts, attempt)[-ATTEMPTS_KEPT:])
+
+
+def _with_outcome(episode: Episode, intent_id: str, kind: OutcomeKind) -> Episode:
+    attempts = tuple(
+        replace(one, outcome=kind) if one.intent_id == intent_id else one
+        for one in episode.attempts
+    )
+    return replace(episode, attempts=attempts)
