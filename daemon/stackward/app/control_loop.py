@@ -17,7 +17,7 @@ from stackward.app.notebook import Notebook
 from stackward.app.picture import Picture
 from stackward.app.tally import Tally
 from stackward.core.assess import assess
-from stackward.core.diagnose import diagnose_fleet, diagnose_target, suppress, surroundings
+from stackward.core.diagnose import diagnose_fleet, diagnose_target, suppress
 from stackward.core.episodes import advance_episode, close_gone, mark_escalated, new_escalations
 from stackward.core.planner import make_plan
 from stackward.core.policy import Policy
@@ -193,9 +193,7 @@ class ControlLoop:
         for target_id in due:
             state = self._picture.targets[target_id]
             self._health[target_id] = assess(state, self.policy, now)
-            self._diagnoses[target_id] = diagnose_target(
-                state, self.policy, now, surroundings(state, view)
-            )
+            self._diagnoses[target_id] = diagnose_target(state, self.policy, now, view)
             self._visited[target_id] = now
             self._visited.move_to_end(target_id)
         return sorted(due)

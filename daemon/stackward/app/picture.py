@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from stackward.core.inventory import fold_inventory
+from stackward.core.ladder import DISRUPTIVE
 from stackward.core.reduce import fold_zone_actions, reduce
 from stackward.core.replay import Remembered
 from stackward.core.state import FleetView, SourceMemory, TargetState
@@ -46,7 +47,7 @@ class Picture:
                 if state is None:
                     return ()
                 self.put(reduce(state, event))
-                if isinstance(event, StepBegun):
+                if isinstance(event, StepBegun) and state.in_flight_action in (None, *DISRUPTIVE):
                     self._zone_actions = fold_zone_actions(
                         self._zone_actions, state.target.zone_id, event.at, window
                     )
@@ -92,7 +93,11 @@ class Picture:
         for state in folded.changed:
             is_new = state.target.id not in self.targets
             self.put(self._remembered.recall(state) if is_new else state)
+            if state.target.id in self._remembered.targets:
+                self._remembered = self._remembered.without(state.target.id)
         gone = tuple(self.targets.pop(target_id) for target_id in folded.gone)
+        for state in gone:
+            self._remembered = self._remembered.keep(state, now)
         self.dirty.difference_update(folded.gone)
         self._departed = folded.departed
         self.zones = {zone.id: zone for zone in inventory.zones}
