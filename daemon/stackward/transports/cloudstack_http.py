@@ -90,7 +90,7 @@ class CloudStackHttp:
         self._endpoints = tuple(URL(endpoint) for endpoint in settings.endpoints)
         self._answered = 0  # index of the endpoint that answered last: reads begin there
         self._slots = asyncio.Semaphore(settings.concurrency_max)
-        self._turn_at = 0.0  # on the monotonic clock: when the next request may leave
+        self._turn_at = float("-inf")  # on the monotonic clock: when the latest request could leave
         self._reads: aiohttp.ClientSession | None = None
         self._writes: aiohttp.ClientSession | None = None
         self._is_closed = False
