@@ -177,7 +177,7 @@ class SshWay:
 
     def broken(self, error: Exception | None = None) -> TransportError:
         """What to say of a connection that ended: the jump's end explains that of its VMs."""
-        if self._jump is not None and self._jump.is_closed:
+        if not self.reason and self._jump is not None and self._jump.is_closed:
             return self._jump.broken()
         text = f"the connection to {self.place.said} broke: {self.reason or error}"
         is_jump = self.place.legs is JUMP_LEGS
