@@ -89,18 +89,15 @@ class AgentLog:
         )
         return [*lines, self._line(at, "INFO", "cloud.agent.Agent", "main", again)]
 
-    def handshake_slow(self, at: datetime) -> list[str]:
-        """The connect is taken and nothing comes of it."""
-        text = f"SSL Handshake has taken more than 30000 ms to connect to: {self._management}. "
-        return [
-            self._line(
-                at,
-                "WARN",
-                "utils.nio.Link",
-                "main",
-                f"{text}Please investigate this connection.",
-            )
-        ]
+    def handshake_failed(self, at: datetime) -> list[str]:
+        """The connect is taken, and TLS fails."""
+        host = self._management.rpartition(":")[0]
+        text = (
+            "SSL error caught during unwrap data: PKIX path validation failed, for local "
+            f"address=/{self._vm.private}:45986, remote address=/{host}. The client may have "
+            "invalid ca-certificates."
+        )
+        return [self._line(at, "ERROR", "utils.nio.Link", "main", text)]
 
     def ready(self, at: datetime, number: int) -> list[str]:
         name = self._agent(number)

@@ -80,7 +80,10 @@ class JobState(IntEnum):
 
 @dataclass(slots=True, kw_only=True)
 class Job:
-    """One async job. `begin` may refuse with a text; `finish` gives the result."""
+    """One async job. `begin` may refuse with a text; `finish` gives the result.
+
+    `duration` None: it stays pending until somebody ends it.
+    """
 
     id: str
     command: str  # full class name
@@ -88,7 +91,7 @@ class Job:
     created_at: datetime
     begin: Callable[[], str | None]
     finish: Callable[[], dict[str, object]]
-    duration: float
+    duration: float | None
     state: JobState = JobState.PENDING
     result: dict[str, object] | None = None
     completed_at: datetime | None = None

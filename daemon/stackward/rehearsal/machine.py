@@ -28,16 +28,16 @@ class Affliction(StrEnum):
     )
     CRASHES = "crashes"  # each start dies at once, for ever
     NO_MANAGEMENT = "no-management"  # nobody takes a connect where host= points
-    NO_HANDSHAKE = "no-handshake"  # the connect is taken, nothing comes of it
+    NO_HANDSHAKE = "no-handshake"  # the connect is taken, and TLS fails
 
 
 class Link(StrEnum):
     """The agent's link to its management server."""
 
     NONE = "none"
-    TCP = "tcp"  # connected, not yet known to the management server
     STARTUP = "startup"  # startup command sent
     READY = "ready"
+    CLOSED_THERE = "closed-there"  # the server has closed it, the JVM has not noticed
 
 
 class Inside(Protocol):
@@ -110,7 +110,7 @@ class GuestMachine:
         self.booted_at = moment
         self._begin_boot()
         self._is_mute = True
-        self.unit.boot()
+        self.unit.boot(self.booted_at)
         self._is_mute = False
         self._life += 1  # the start that the unit has just made is over long ago
         self.link = Link.READY
@@ -139,7 +139,7 @@ class GuestMachine:
         self.booted_at = world_now()
         self._begin_boot()
         self._say(self._log.boot(self.now()))
-        self.unit.boot()
+        self.unit.boot(self.booted_at)
 
     def _begin_boot(self) -> None:
         self.boot_id = str(uuid.UUID(int=self._world.dice.getrandbits(128), version=4))
@@ -180,18 +180,13 @@ class GuestMachine:
             self._in_this_life(self._pace.agent_retry, self._connect)
             return
         if Affliction.NO_HANDSHAKE in self.afflictions:
-            self._set_link(Link.TCP)
-            self._say(self._log.handshake_slow(self.now()))
-            self._in_this_life(self._pace.agent_retry, self._give_up_handshake)
+            self._say(self._log.handshake_failed(self.now()))
+            self._in_this_life(self._pace.agent_retry, self._connect)
             return
         self._set_link(Link.STARTUP)
         self._say(self._log.connected(self.now()))
         self._world.agent_connecting(self.vm)
         self._in_this_life(self._pace.agent_start * 0.5, self._become_ready)
-
-    def _give_up_handshake(self) -> None:
-        self._set_link(Link.NONE)
-        self._in_this_life(self._pace.agent_retry, self._connect)
 
     def _become_ready(self) -> None:
         self._set_link(Link.READY)
@@ -230,19 +225,25 @@ class GuestMachine:
         self._world.forget_agent(self.vm)
 
     def hang(self) -> None:
-        """The JVM stands still; its socket stays established."""
-        if self.unit.state.active == "active":
-            self._life += 1  # whatever it was about to do
-            self.unit.is_deaf = True
-            self._world.agent_went_silent(self.vm)
+        """The JVM stands still. Its socket stays established until the server gives it up."""
+        if self.unit.state.active != "active":
+            return
+        self._life += 1  # whatever it was about to do
+        self.unit.is_deaf = True
+        self._world.agent_went_silent(self.vm)
+        self._in_this_life(self._pace.ping_timeout, lambda: self._set_link(Link.CLOSED_THERE))
 
     def wake(self) -> None:
         """It goes on; if the management server has given it up, it connects anew."""
         if not self.unit.is_deaf:
             return
         self.unit.is_deaf = False
-        self._world.agent_spoke_again(self.vm)
-        self._keep_talking()
+        if self.link is Link.CLOSED_THERE:
+            self._drop_link()
+        else:
+            self._world.agent_spoke_again(self.vm)
+            self._life += 1
+            self._keep_talking()
 
     def _drop_link(self) -> None:
         self._life += 1

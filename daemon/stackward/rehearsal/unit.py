@@ -9,6 +9,7 @@ import random
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from stackward.rehearsal.clock import Timers, world_now
 
@@ -30,8 +31,12 @@ class UnitState:
     main_code: int = 0
     main_status: int = 0
     main_pid: int = 0
+    exec_main_pid: int = 0  # stays after the end
     jvm_pid: int = 0
-    active_at: float = 0.0  # seconds since boot; 0: never
+    # Seconds since boot; 0: never.
+    active_at: float = 0.0
+    inactive_at: float = 0.0
+    exited_at: float = 0.0
     changed_at: float = 0.0
 
 
@@ -70,9 +75,9 @@ class Unit:
 
     # --- what people ask for --------------------------------------------------------------------
 
-    def boot(self) -> None:
+    def boot(self, booted_at: datetime) -> None:
         """A new life of the machine: nothing is remembered; then the unit is started."""
-        self._booted_at = world_now()
+        self._booted_at = booted_at
         self.state = UnitState()
         self._window_from = None
         self._next_pid = self._dice.randrange(600, 900)
@@ -141,11 +146,12 @@ class Unit:
             self._become("failed", "failed")
             return False
         self.state.invocation_id = uuid.UUID(int=self._dice.getrandbits(128), version=4).hex
-        self.state.main_pid = self._pid()
+        self.state.main_pid = self.state.exec_main_pid = self._pid()
         self.state.jvm_pid = self._pid()
         self.state.main_code = self.state.main_status = 0
         self.state.result = "success"
         self.state.active_at = self.uptime()
+        self.state.exited_at = 0.0
         self._become("active", "running")
         self._started()
         return True
@@ -188,6 +194,7 @@ class Unit:
         self.state.main_pid = 0
         self.state.main_code = code
         self.state.main_status = status
+        self.state.exited_at = self.uptime()
 
     def _become(self, active: str, sub: str) -> None:
         self._change += 1
@@ -196,6 +203,8 @@ class Unit:
         if active in ("inactive", "failed", "activating"):
             self.state.main_pid = self.state.jvm_pid = 0
         self.state.changed_at = self.uptime()
+        if active in ("inactive", "failed"):
+            self.state.inactive_at = self.state.changed_at
         self._changed()
 
     def _later(self, seconds: float, action: Callable[[], None]) -> None:

@@ -275,7 +275,13 @@ class World:
         if refusal is not None:
             self._end(job, JobState.FAILED, {"errorcode": 530, "errortext": refusal})
             return
-        self.timers.after(job.duration, lambda: self._end(job, JobState.SUCCEEDED, job.finish()))
+        if job.duration is not None:
+            self.timers.after(job.duration, lambda: self.finish(job))
+
+    def finish(self, job: Job) -> None:
+        """The job has succeeded."""
+        if job.state is JobState.PENDING:
+            self._end(job, JobState.SUCCEEDED, job.finish())
 
     def _end(self, job: Job, state: JobState, result: dict[str, object]) -> None:
         job.state = state
