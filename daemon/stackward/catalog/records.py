@@ -1,0 +1,324 @@
+"""From lines to records: one record is one thing that was said, with the stack trace below it.
+
+/var/log/cloud.log holds lines of the agent (log4j 1 up to 4.19, log4j 2 from 4.20) and of the boot
+scripts, which print `date` in the manner of their Debian. Layouts: agent/conf/log4j-cloud.xml and
+systemvm/debian/opt/cloud/bin/setup/bootstrap.sh. The journal's short format is read as well.
+
+Rules of the room:
+
+1. Total: any bytes give records or none, never an exception.
+2. Bounded: a record keeps so many lines and bytes of its trace, the rest is counted.
+3. A record that may still grow is held for `hold` and no longer: `due_at` says until when, and
+   `held_from` where the reading must begin again if the daemon dies meanwhile.
+4. Times in these files are UTC, on the VM's own clock.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from stackward.model.guest import LogChunk, LogPosition
+
+
+class LogFormat(StrEnum):
+    """Who wrote a record, as its first line shows."""
+
+    LOG4J1 = "log4j1"
+    LOG4J2 = "log4j2"
+    SHELL = "shell"
+    JOURNAL = "journal"
+    KERNEL = "kernel"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordLimits:
+    """How much of one record is kept, and how long it may wait for the rest of itself.
+
+    The writer sends a message and its trace in one go, so what has not come after `hold` will not.
+    """
+
+    message_chars_max: int = 8192
+    trace_lines_max: int = 60
+    trace_bytes_max: int = 16384
+    hold: timedelta = timedelta(milliseconds=120)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One thing that was said. None: the line did not say."""
+
+    line_start: LogPosition
+    format: LogFormat
+    message: str
+    logged_at: datetime | None = None
+    level: str | None = None
+    logger: str | None = None  # the unit or program, in the journal
+    thread: str | None = None
+    trace: tuple[str, ...] = ()
+    trace_lines_dropped: int = 0
+
+    @property
+    def is_trouble(self) -> bool:
+        """Said at WARN or above: a trace may follow."""
+        return self.level in ("WARN", "ERROR", "FATAL")
+
+
+_LOG4J = re.compile(
+    r"(\d{4}-\d\d-\d\d)([ T])(\d\d:\d\d:\d\d,\d{3}) (TRACE|DEBUG|INFO|WARN|ERROR|FATAL) +"
+    r"\[([^\]]*)\] \((.*?)\)(?: |$)(?:\(logid:[^)]*\) )?(.*)",
+    re.DOTALL,
+)
+# The agent's console appender (log4j-cloud.xml, CONSOLE), as it arrives in the journal.
+_CONSOLE = re.compile(
+    r"\d\d:\d\d:\d\d,\d{3} +(TRACE|DEBUG|INFO|WARN|ERROR|FATAL) +([\w$.]+):(?:\d+|\?) - (.*)",
+    re.DOTALL,
+)
+_DAY, _MONTH = (
+    "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)",
+    "(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)",
+)
+_SHELL_FORMS = (
+    # Debian 9: Thu Apr 12 09:10:11 UTC 2018
+    re.compile(
+        rf"{_DAY} {_MONTH} (?P<day>[ \d]?\d) (?P<clock>\d\d:\d\d:\d\d)(?P<half>) "
+        rf"(?P<zone>[A-Z]{{2,5}}) (?P<year>\d{{4}})(?: (?P<text>.*)|$)",
+        re.DOTALL,
+    ),
+    # Debian 10 and 11: Sun 23 May 2021 03:17:36 PM UTC
+    re.compile(
+        rf"{_DAY} (?P<day>[ \d]?\d) {_MONTH} (?P<year>\d{{4}}) (?P<clock>\d\d:\d\d:\d\d)"
+        rf"(?: (?P<half>[AP]M))? (?P<zone>[A-Z]{{2,5}})(?: (?P<text>.*)|$)",
+        re.DOTALL,
+    ),
+    # Debian 12: Mon Jun 23 06:50:01 AM UTC 2025
+    re.compile(
+        rf"{_DAY} {_MONTH} (?P<day>[ \d]?\d) (?P<clock>\d\d:\d\d:\d\d) (?P<half>[AP]M) "
+        rf"(?P<zone>[A-Z]{{2,5}}) (?P<year>\d{{4}})(?: (?P<text>.*)|$)",
+        re.DOTALL,
+    ),
+)
+_JOURNAL = re.compile(
+    rf"{_MONTH} (?P<day>[ \d]\d) (?P<clock>\d\d:\d\d:\d\d) (?P<host>\S+) "
+    r"(?P<program>[^\s:\[]+)(?:\[\d+\])?: (?P<text>.*)",
+    re.DOTALL,
+)
+_KERNEL = re.compile(r"\[ *\d+\.\d{6}\] (.*)", re.DOTALL)
+_MONTHS = {
+    name: number
+    for number, name in enumerate(
+        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1
+    )
+}
+_UTC_NAMES = frozenset({"UTC", "GMT"})
+
+
+def read_head(line: str, line_start: LogPosition, read_at: datetime) -> Record | None:
+    """The record that this line begins; None: it begins none.
+
+    `read_at` gives the year where the line has none.
+    """
+    if line[:1].isdigit():
+        return _read_log4j(line, line_start)
+    if line[:1] == "[":
+        found = _KERNEL.match(line)
+        if found is None:
+            return None
+        return Record(line_start=line_start, format=LogFormat.KERNEL, message=found[1])
+    if line[:3] in _MONTHS:
+        return _read_journal(line, line_start, read_at)
+    for form in _SHELL_FORMS:
+        found = form.match(line)
+        if found is not None:
+            return Record(
+                line_start=line_start,
+                format=LogFormat.SHELL,
+                message=found["text"] or "",
+                logged_at=_shell_time(found),
+            )
+    return None
+
+
+def _read_log4j(line: str, line_start: LogPosition) -> Record | None:
+    found = _LOG4J.match(line)
+    if found is None:
+        return None
+    day, mark, clock, level, logger, thread, message = found.groups()
+    try:
+        logged_at = datetime.fromisoformat(f"{day}T{clock}+00:00")
+    except ValueError:
+        logged_at = None
+    return Record(
+        line_start=line_start,
+        format=LogFormat.LOG4J2 if mark == "T" else LogFormat.LOG4J1,
+        logged_at=logged_at,
+        level=level,
+        logger=logger,
+        thread=thread,
+        message=message,
+    )
+
+
+def _read_journal(line: str, line_start: LogPosition, read_at: datetime) -> Record | None:
+    found = _JOURNAL.match(line)
+    if found is None:
+        return None
+    record = Record(
+        line_start=line_start,
+        format=LogFormat.JOURNAL,
+        logged_at=_journal_time(found, read_at),
+        logger=found["program"],
+        message=found["text"],
+    )
+    console = _CONSOLE.match(record.message)
+    if console is None:
+        return record
+    return replace(record, level=console[1], logger=console[2], message=console[3])
+
+
+def _shell_time(found: re.Match[str]) -> datetime | None:
+    if found["zone"] not in _UTC_NAMES:
+        return None
+    hour, minute, second = (int(part) for part in found["clock"].split(":"))
+    if found["half"]:
+        hour = hour % 12 + (12 if found["half"] == "PM" else 0)
+    try:
+        return datetime(
+            int(found["year"]),
+            _MONTHS[found[1] if found[1] in _MONTHS else found[2]],
+            int(found["day"]),
+            hour,
+            minute,
+            second,
+            tzinfo=UTC,
+        )
+    except ValueError:
+        return None
+
+
+def _journal_time(found: re.Match[str], read_at: datetime) -> datetime | None:
+    hour, minute, second = (int(part) for part in found["clock"].split(":"))
+    for year in (read_at.year, read_at.year - 1):
+        try:
+            logged_at = datetime(
+                year, _MONTHS[found[1]], int(found["day"]), hour, minute, second, tzinfo=UTC
+            )
+        except ValueError:
+            continue
+        if logged_at <= read_at + timedelta(days=1):
+            return logged_at
+    return None
+
+
+@dataclass(slots=True)
+class _Open:
+    """A record that may still grow."""
+
+    record: Record
+    touched_at: datetime
+    trace: list[str] = field(default_factory=list)
+    trace_bytes: int = 0
+    dropped: int = 0
+    is_closed: bool = False
+
+    def finished(self) -> Record:
+        if not self.trace and not self.dropped:
+            return self.record
+        return replace(self.record, trace=tuple(self.trace), trace_lines_dropped=self.dropped)
+
+
+class RecordAssembler:
+    """Joins the lines of one followed log. One of these per log.
+
+    `orphans` counts lines that belong to no record we have: the rest of a trace whose beginning
+    was not read, or was released before.
+    """
+
+    def __init__(self, limits: RecordLimits | None = None) -> None:
+        self.orphans = 0
+        self._limits = limits or RecordLimits()
+        self._open: _Open | None = None
+
+    @property
+    def held_from(self) -> LogPosition | None:
+        """Where the record begins that is held back; None: none is."""
+        return None if self._open is None else self._open.record.line_start
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When the held record must be flushed; None: none is held."""
+        return None if self._open is None else self._open.touched_at + self._limits.hold
+
+    def feed(self, chunk: LogChunk) -> tuple[Record, ...]:
+        """The records that are complete with these lines, in the order of the file."""
+        done: list[Record] = []
+        if self._open is not None and self._is_elsewhere(chunk):
+            self._release(done.append)
+        offset = chunk.start.offset
+        for line in chunk.lines:
+            self._take(line, offset, chunk, done.append)
+            offset += len(line) + 1
+        if self._open is not None and not self._may_grow(self._open):
+            self._release(done.append)
+        return tuple(done)
+
+    def flush(self, now: datetime) -> tuple[Record, ...]:
+        """The held record, if it has waited long enough."""
+        done: list[Record] = []
+        if self.due_at is not None and now >= self.due_at:
+            self._release(done.append)
+        return tuple(done)
+
+    def close(self) -> tuple[Record, ...]:
+        """The held record: nothing more will come."""
+        done: list[Record] = []
+        if self._open is not None:
+            self._release(done.append)
+        return tuple(done)
+
+    def _is_elsewhere(self, chunk: LogChunk) -> bool:
+        held = self.held_from
+        return held is None or held.generation != chunk.start.generation or chunk.gap_bytes_min != 0
+
+    def _may_grow(self, held: _Open) -> bool:
+        return held.record.is_trouble and not held.is_closed
+
+    def _take(
+        self, line: bytes, offset: int, chunk: LogChunk, give: Callable[[Record], None]
+    ) -> None:
+        text = line.decode("utf-8", "replace").rstrip("\r")[: self._limits.message_chars_max]
+        record = None
+        if text and not text[0].isspace():
+            record = read_head(text, replace(chunk.start, offset=offset), chunk.received_at)
+        if record is not None:
+            if self._open is not None:
+                self._release(give)
+            self._open = _Open(record, chunk.received_at)
+        elif self._open is None or self._open.is_closed:
+            self.orphans += bool(text)
+        else:
+            self._open.touched_at = chunk.received_at
+            self._continue(self._open, text)
+
+    def _continue(self, held: _Open, text: str) -> None:
+        if not text:  # log4j 2 ends a trace with an empty line
+            held.is_closed = True
+        elif self._has_room(held, text):
+            held.trace.append(text)
+            held.trace_bytes += len(text)
+        else:
+            held.dropped += 1
+
+    def _has_room(self, held: _Open, text: str) -> bool:
+        """The causes at the end of a long trace say more than its frames: they get more room."""
+        more = 2 if text.startswith("Caused by:") else 1
+        return (
+            len(held.trace) < more * self._limits.trace_lines_max
+            and held.trace_bytes + len(text) <= more * self._limits.trace_bytes_max
+        )
+
+    def _release(self, give: Callable[[Record], None]) -> None:
+        assert self._open is not None
+        give(self._open.finished())
+        self._open = None
