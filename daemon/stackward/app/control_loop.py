@@ -36,7 +36,6 @@ from stackward.ports import Clock, DemotionSwitch, Log, PauseSwitch
 
 EVENTS_PER_SLICE = 500
 VISIT_EVERY = timedelta(seconds=10)
-HANDED_OUT = IntentId("handed-out")  # until the executor tells the intent's own id
 
 Diagnoses = Mapping[TargetId, tuple[Diagnosis, ...]]
 
@@ -50,8 +49,9 @@ class Neighbours:
     capabilities: Callable[[], Capabilities | None]
     log_positions: Callable[[], Mapping[TargetId, LogPosition]]
     count: Callable[[], Totals]  # what the other rooms have counted
-    start_step: Callable[[Step], None]
-    is_recovering: Callable[[], bool]
+    new_intent_id: Callable[[], IntentId]
+    start_step: Callable[[Step, IntentId], None]
+    is_held_back: Callable[[], bool]  # at start and at the end no step is begun
     feed_watchdog: Callable[[str], None]
 
 
@@ -140,7 +140,7 @@ class ControlLoop:
         self._tally.note_plan(plan)
         self._note_calls(plan, now)
         await self._notebook.write()
-        if not self._neighbours.is_recovering() and not self._notebook.trouble:
+        if not self._neighbours.is_held_back() and not self._notebook.trouble:
             self._hand_out(plan)
         self._round_number += 1
         self._bulletin.publish(
@@ -241,10 +241,11 @@ class ControlLoop:
         for step in plan.steps:
             if step.mode is Mode.OBSERVE:
                 continue
-            # Keeps the next round from choosing the step again before the executor has spoken.
+            # Set here already, so that the next round cannot choose the step again.
+            intent_id = self._neighbours.new_intent_id()
             state = self._picture.targets[step.target_id]
-            self._picture.put(replace(state, in_flight=HANDED_OUT, in_flight_action=step.action))
-            self._neighbours.start_step(step)
+            self._picture.put(replace(state, in_flight=intent_id, in_flight_action=step.action))
+            self._neighbours.start_step(step, intent_id)
 
     def _note_pause(self, now: datetime) -> None:
         pause = self._neighbours.pause.read()

@@ -1,11 +1,4 @@
-"""Exit codes, the same for every command.
-
-    0  done, and the answer is good
-    1  the operation failed
-    2  wrong usage, or the configuration has mistakes
-    3  the daemon does not answer
-    4  the state on disk is newer than this program, or in use by another daemon
-"""
+"""Exit codes, the same for every command."""
 
 from enum import IntEnum
 
@@ -14,7 +7,7 @@ class Exit(IntEnum):
     """What the process says when it ends."""
 
     DONE = 0
-    FAILED = 1
-    USAGE = 2
-    NO_ANSWER = 3
-    STATE = 4
+    FAILED = 1  # the operation failed, or the daemon said no
+    USAGE = 2  # wrong usage, or the configuration has mistakes
+    NO_ANSWER = 3  # the daemon does not answer
+    STATE = 4  # the state directory is in use, newer than this program, or not usable

@@ -67,21 +67,25 @@ def explanation(console: Console, answer: Answer) -> None:
     """One VM: what is known, from whom, what follows, what to do and what not."""
     row = answer["row"]
     console.print(
-        f"[bold]{_text(row['name'])}[/] ({_text(row['role'].upper())}, zone {_text(row['zone'])}): "
+        f"[bold]{_text(row['name'])}[/] "
+        f"({_text(row['role'].upper())}, zone {_text(row['zone'])}): "
         f"{VERDICTS.get(row['verdict'], _text(row['verdict']))}"
     )
     for key, value in answer["explanation"].items():
         if value in (None, "", [], {}) or key in ("name", "verdict", "target_id"):
             continue
         console.print(f"[bold]{_text(key.replace('_', ' '))}[/]")
-        for line in value if isinstance(value, Sequence) and not isinstance(value, str) else [value]:
+        lines = value if isinstance(value, list) else [value]
+        for line in lines:
             console.print(f"  {_text(_flat(line))}")
 
 
 def plan(console: Console, answer: Answer) -> None:
     """Steps, holds and escalations of the newest round."""
     decided = answer["plan"]
-    console.print(f"mode [bold]{_text(answer['mode'])}[/], made at {_text(decided['made_at'][:19])}")
+    console.print(
+        f"mode [bold]{_text(answer['mode'])}[/], made at {_text(decided['made_at'][:19])}"
+    )
     if not (decided["steps"] or decided["holds"] or decided["escalations"]):
         console.print("Nothing is sick: nothing to do.")
     for step in decided["steps"]:

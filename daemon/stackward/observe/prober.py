@@ -6,6 +6,7 @@ one answer: what crashes there becomes Unknown for every probe of that VM.
 """
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -57,6 +58,7 @@ class Prober:
         self._zones: dict[ZoneId, asyncio.Semaphore] = {}
         self._hosts: dict[HostId, asyncio.Semaphore] = {}
         self._broken_legs: dict[TargetId, Leg | None] = {}
+        self._ticks = itertools.count(1)
         self.polls = 0
         self.failures: Counter[str] = Counter()
 
@@ -68,11 +70,10 @@ class Prober:
         interval = self._settings.interval_seconds
         # The first polls of a fleet are spread over one interval, or a second if that is less.
         await self._clock.sleep(self._random.uniform(0, min(interval, 1.0)))
-        tick = 0
         due = self._clock.monotonic()
         while True:
-            tick += 1
-            await self._poll(self._roster.way(target_id), tick)
+            # A channel outlives its task, and no tick may come twice on one: one count for all.
+            await self._poll(self._roster.way(target_id), next(self._ticks))
             due += interval * self._random.uniform(0.95, 1.05)
             now = self._clock.monotonic()
             if due < now:  # slower than its interval: no burst to catch up

@@ -516,6 +516,15 @@ FLEET: tuple[FleetFamily, ...] = (
         lambda s: [("", s.round_duration.total_seconds())],
     ),
     FleetFamily(
+        "stackward_loop_lag_seconds",
+        Kind.GAUGE,
+        "How late the event loop woke a sleeper over the last minutes, by quantile.",
+        lambda s: [
+            (f'quantile="{quantile}"', lag)
+            for quantile, lag in sorted(s.totals.loop_lag_seconds.items())
+        ],
+    ),
+    FleetFamily(
         "stackward_inbox_length",
         Kind.GAUGE,
         "Events waiting when the round began.",

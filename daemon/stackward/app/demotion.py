@@ -1,0 +1,30 @@
+"""Remembers across restarts that a promise was broken: a file beside the pause file."""
+
+from datetime import datetime
+
+from stackward.errors import JournalError
+from stackward.ports import Log, Pause
+from stackward.transports.pause import PauseFile
+
+
+class DemotionFile:
+    """Implements `DemotionSwitch` on a file that only a person removes."""
+
+    def __init__(self, file: PauseFile, log: Log) -> None:
+        self._file = file
+        self._log = log
+        self._unwritten: str | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """None: no promise was broken, or a person has cleared it."""
+        found = self._file.read()
+        return found.reason if found is not None else self._unwritten
+
+    def demote(self, reason: str, at: datetime) -> None:
+        """Remember; where the file cannot be written, at least until the process ends."""
+        try:
+            self._file.write(Pause(reason=reason, by="stackward", at=at))
+        except JournalError as trouble:
+            self._unwritten = reason
+            self._log.error("demotion not written", reason=str(trouble))
