@@ -45,7 +45,7 @@ CLOSE_SECONDS = 2.0
 class SshGuests:
     """`ports.Guests` over SSH."""
 
-    def __init__(  # noqa: PLR0913  the wiring hands in everything once
+    def __init__(
         self,
         settings: SshSettings,
         host_keys: HostKeys,

@@ -12,8 +12,10 @@ from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import asyncssh
+
 from stackward.catalog.fact_loop import RawBlock
 from stackward.catalog.log_tail import LogTailSettings, RawChunk
 from stackward.model.guest import LogPosition
@@ -22,7 +24,6 @@ from stackward.model.target import AgentState, CloudState, HypervisorHost, SshRo
 from stackward.transports.ssh_channels import LoopKit
 from stackward.transports.ssh_guests import SshGuests
 from stackward.transports.ssh_settings import SshSettings
-
 from tests.fakes.clock import LoopClock
 
 PATIENCE = 20.0  # seconds: for what should come at once, on a machine that is busy elsewhere
@@ -32,9 +33,8 @@ JUMP_HOST_KEY = asyncssh.generate_private_key("ssh-ed25519")
 TEMPLATE_KEY = asyncssh.generate_private_key("ssh-ed25519")
 TEMPLATE_ECDSA_KEY = asyncssh.generate_private_key("ecdsa-sha2-nistp256")
 TEMPLATE = TemplateId("template-1")
-START = LogPosition(
-    device_inode="1:1", fingerprint="", fingerprint_bytes=0, generation=1, offset=0
-)
+HOST = HostId("host-1")
+START = LogPosition(device_inode="1:1", fingerprint="", fingerprint_bytes=0, generation=1, offset=0)
 _addresses = count(1)
 
 
@@ -110,8 +110,8 @@ async def behave(vm: "FakeVm", process: Process) -> None:
             process.stdout.write(b"here\n")
             async with asyncio.TaskGroup() as group:
                 group.create_task(_count_lines(vm, process))
-                while (line := await vm.log.get()) is not None:
-                    process.stdout.write(line)
+                while (text := await vm.log.get()) is not None:
+                    process.stdout.write(text)
                     await process.stdout.drain()
                 process.exit(0)
         case other:
@@ -135,7 +135,7 @@ class FakeVm:
     client_key: asyncssh.SSHKey = CLIENT_KEY
     behaviour: Behaviour = behave
     template_id: TemplateId | None = TEMPLATE
-    host_id: HostId = HostId("host-1")
+    host_id: HostId = HOST
     logins: int = 0
     commands: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
@@ -195,7 +195,7 @@ class FakeJump:
     """One hypervisor's sshd. `forwards` False: as AllowTcpForwarding no."""
 
     name: str = "kvm1"
-    host_id: HostId = HostId("host-1")
+    host_id: HostId = HOST
     host_key: asyncssh.SSHKey = JUMP_HOST_KEY
     client_key: asyncssh.SSHKey = CLIENT_KEY
     forwards: bool = True
@@ -343,7 +343,7 @@ class Cloud:
         self.known.append(f"[{jump.name}]:{jump.port} {public}")
         (self.folder / "known_hosts").write_text("\n".join([*self.known, ""]))
 
-    def settings(self, **changes: object) -> SshSettings:
+    def settings(self, **changes: Any) -> SshSettings:
         (self.folder / "known_hosts").touch()
         usual = SshSettings(
             known_hosts=self.folder / "known_hosts",
@@ -358,10 +358,10 @@ class Cloud:
             back_off_min=timedelta(milliseconds=1),
             back_off_max=timedelta(milliseconds=1),
         )
-        return replace(usual, **changes)  # type: ignore[arg-type]  tests name what they change
+        return replace(usual, **changes)
 
-    async def guests(
-        self, *, tail: LogTailSettings | None = None, kit: LoopKit = KIT, **changes: object
+    def guests(
+        self, *, tail: LogTailSettings | None = None, kit: LoopKit = KIT, **changes: Any
     ) -> SshGuests:
         guests = SshGuests(
             self.settings(**changes),

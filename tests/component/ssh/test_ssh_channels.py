@@ -5,10 +5,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+
 from stackward.catalog.log_tail import LogTailSettings
 from stackward.errors import Garbled, Leg, TimedOut, Unreachable
 from stackward.transports.ssh_channels import LoopKit
-
 from tests.component.ssh.servers import KIT, PATIENCE, START, FakeJump, FakeVm, behave
 
 SHORT = 0.5
@@ -30,7 +30,7 @@ async def test_a_late_answer_to_an_older_tick_is_dropped(cloud, jump):
             process.stdout.write(line.strip() + b":answered\n")
 
     vm = await cloud.start_vm(FakeVm("s-1-VM", behaviour=slow_once))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     await guests.ask(vm.target, jump.host, 0, timeout=PATIENCE)
     with pytest.raises(TimedOut, match="tick 1") as caught:
         await guests.ask(vm.target, jump.host, 1, timeout=SHORT)
@@ -48,7 +48,7 @@ async def test_two_silent_ticks_in_a_row_make_the_connection_anew(cloud, jump):
                 process.stdout.write(line.strip() + b":fine\n")
 
     vm = await cloud.start_vm(FakeVm("s-1-VM", behaviour=mute_at_times))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     await guests.ask(vm.target, jump.host, 0, timeout=PATIENCE)
     for tick in (1, 2):
         with pytest.raises(TimedOut):
@@ -66,7 +66,7 @@ async def test_a_fact_loop_that_ends_is_told_with_its_last_words(cloud, jump):
         process.exit(127)
 
     vm = await cloud.start_vm(FakeVm("s-1-VM", behaviour=no_bash))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     with pytest.raises(Unreachable) as caught:
         await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)
     assert caught.value.leg is Leg.CHANNEL
@@ -81,7 +81,7 @@ async def test_a_fact_loop_that_ended_while_nobody_asked_is_started_again(cloud,
         process.exit(0)
 
     vm = await cloud.start_vm(FakeVm("s-1-VM", behaviour=one_answer))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)
     async with asyncio.timeout(PATIENCE):
         while len(vm.commands) < 2:
@@ -107,7 +107,7 @@ async def test_a_flood_instead_of_facts_ends_the_channel(cloud, jump, noise, wor
             return
 
     vm = await cloud.start_vm(FakeVm("s-1-VM", behaviour=flood))
-    guests = await cloud.guests(block_bytes_max=65536)
+    guests = cloud.guests(block_bytes_max=65536)
     with pytest.raises(Garbled, match=words) as caught:
         await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)
     assert caught.value.leg is Leg.CHANNEL
@@ -115,7 +115,7 @@ async def test_a_flood_instead_of_facts_ends_the_channel(cloud, jump, noise, wor
 
 async def test_a_question_waits_for_the_one_before_it(cloud, jump):
     vm = await cloud.start_vm(FakeVm("s-1-VM"))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     async with asyncio.TaskGroup() as group:
         asked = [
             group.create_task(guests.ask(vm.target, jump.host, tick, timeout=PATIENCE))
@@ -136,7 +136,7 @@ async def test_a_question_given_up_disturbs_nobody(cloud, jump):
                 process.stdout.write(line.strip() + b":fine\n")
 
     vm = await cloud.start_vm(FakeVm("s-1-VM", behaviour=mute_at_one))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     async with asyncio.TaskGroup() as group:
         task = group.create_task(guests.ask(vm.target, jump.host, 1, timeout=PATIENCE))
         await asked.wait()
@@ -151,7 +151,7 @@ async def test_a_command_that_hangs_may_have_been_sent(cloud, jump):
         await asyncio.Event().wait()
 
     vm = await cloud.start_vm(FakeVm("s-1-VM", behaviour=hang))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     with pytest.raises(TimedOut) as caught:
         await guests.run(vm.target, jump.host, "restart", timeout=3)
     assert caught.value.leg is Leg.CHANNEL
@@ -163,7 +163,7 @@ async def test_a_command_that_the_vm_took_with_it_may_have_been_sent(cloud, jump
         vm.connections[0].abort()
 
     vm = await cloud.start_vm(FakeVm("s-1-VM", behaviour=die))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     with pytest.raises(Unreachable) as caught:
         await guests.run(vm.target, jump.host, "reboot", timeout=PATIENCE)
     assert caught.value.leg is Leg.CHANNEL
@@ -172,7 +172,7 @@ async def test_a_command_that_the_vm_took_with_it_may_have_been_sent(cloud, jump
 
 async def test_a_command_for_which_no_channel_opened_was_not_sent(cloud, jump):
     vm = await cloud.start_vm(FakeVm("s-1-VM", hangs_at_session=True))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     with pytest.raises(TimedOut) as caught:
         await guests.run(vm.target, jump.host, "restart", timeout=3)
     assert not caught.value.maybe_sent
@@ -184,7 +184,7 @@ async def test_the_output_of_a_command_is_cut_to_size(cloud, jump):
         process.exit(0)
 
     vm = await cloud.start_vm(FakeVm("s-1-VM", behaviour=talk))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     reply = await guests.run(vm.target, jump.host, "yes", timeout=PATIENCE, output_bytes_max=1000)
     assert (reply.exit_status, len(reply.output), reply.is_cut) == (0, 1000, True)
 
@@ -199,7 +199,7 @@ async def test_a_command_that_never_stops_talking_is_ended(cloud, jump):
             return
 
     vm = await cloud.start_vm(FakeVm("s-1-VM", behaviour=yes))
-    guests = await cloud.guests(flood_bytes_max=100_000)
+    guests = cloud.guests(flood_bytes_max=100_000)
     with pytest.raises(Garbled, match="does not end") as caught:
         await guests.run(vm.target, jump.host, "yes", timeout=PATIENCE)
     assert caught.value.maybe_sent
@@ -212,7 +212,7 @@ async def test_a_command_whose_child_keeps_the_channel_still_has_its_reply(cloud
         await asyncio.Event().wait()
 
     vm = await cloud.start_vm(FakeVm("s-1-VM", behaviour=leave_a_child))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     reply = await guests.run(vm.target, jump.host, "restart", timeout=PATIENCE)
     assert (reply.exit_status, reply.output) == (0, "restarted\n")
 
@@ -222,14 +222,14 @@ async def test_a_command_ended_by_a_signal_has_no_exit_status(cloud, jump):
         process.exit_with_signal("KILL")
 
     vm = await cloud.start_vm(FakeVm("s-1-VM", behaviour=killed))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     reply = await guests.run(vm.target, jump.host, "restart", timeout=PATIENCE)
     assert reply.exit_status is None
 
 
 async def test_a_log_is_followed_from_where_it_was_left(cloud, jump):
     vm = await cloud.start_vm(FakeVm("s-1-VM"))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     resume = replace(START, offset=100)
     chunks = guests.follow(vm.target, jump.host, resume)
     async with asyncio.timeout(PATIENCE):
@@ -244,15 +244,17 @@ async def test_a_log_is_followed_from_where_it_was_left(cloud, jump):
 
 async def test_a_tail_that_ends_is_told_after_its_last_lines(cloud, jump):
     vm = await cloud.start_vm(FakeVm("s-1-VM"))
-    guests = await cloud.guests()
-    chunks = guests.follow(vm.target, jump.host, None)
-    lines = []
+    guests = cloud.guests()
+    lines: list[bytes] = []
     vm.log.put_nowait(b"last\n")
     vm.log.put_nowait(None)
+
+    async def read_on() -> None:
+        async for chunk in guests.follow(vm.target, jump.host, None):
+            lines.extend(chunk.lines)
+
     with pytest.raises(Unreachable) as caught:
-        async with asyncio.timeout(PATIENCE):
-            async for chunk in chunks:
-                lines += chunk.lines
+        await asyncio.wait_for(read_on(), PATIENCE)
     assert caught.value.leg is Leg.CHANNEL
     assert lines == [b"last"]
 
@@ -274,7 +276,7 @@ async def test_a_slow_reader_holds_the_tail_back_and_loses_nothing(cloud, jump):
         await process.stdin.read()
 
     vm = await cloud.start_vm(FakeVm("s-1-VM", behaviour=gush))
-    guests = await cloud.guests(tail_bytes_max=65536)
+    guests = cloud.guests(tail_bytes_max=65536)
     chunks = guests.follow(vm.target, jump.host, None)
     await anext(chunks)
     before = -1
@@ -293,7 +295,7 @@ async def test_a_slow_reader_holds_the_tail_back_and_loses_nothing(cloud, jump):
 
 async def test_the_tail_is_told_that_we_are_here_even_while_nobody_reads(cloud, jump):
     vm = await cloud.start_vm(FakeVm("s-1-VM"))
-    guests = await cloud.guests(tail=LogTailSettings(dead_man=timedelta(milliseconds=30)))
+    guests = cloud.guests(tail=LogTailSettings(dead_man=timedelta(milliseconds=30)))
     chunks = guests.follow(vm.target, jump.host, None)
     async with asyncio.timeout(PATIENCE):
         await anext(chunks)
@@ -308,7 +310,7 @@ async def test_a_tail_that_finds_no_place_in_time_is_told(cloud, jump):
         await process.stdin.read()
 
     vm = await cloud.start_vm(FakeVm("s-1-VM", behaviour=mute))
-    guests = await cloud.guests(follow_timeout=timedelta(seconds=3))
+    guests = cloud.guests(follow_timeout=timedelta(seconds=3))
     with pytest.raises(TimedOut, match="did not find its place") as caught:
         await anext(guests.follow(vm.target, jump.host, None))
     assert caught.value.leg is Leg.CHANNEL
@@ -321,14 +323,14 @@ async def test_a_tail_that_cannot_be_read_is_garbled(cloud, jump):
 
     kit: LoopKit = replace(KIT, read_tail=lambda *_: Deaf())
     vm = await cloud.start_vm(FakeVm("s-1-VM", behaviour=behave))
-    guests = await cloud.guests(kit=kit)
+    guests = cloud.guests(kit=kit)
     with pytest.raises(Garbled, match="what is this"):
         await anext(guests.follow(vm.target, jump.host, None))
 
 
 async def test_the_loss_of_a_vm_ends_its_tail_at_once(cloud, jump):
     vm = await cloud.start_vm(FakeVm("s-1-VM"))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     chunks = guests.follow(vm.target, jump.host, None)
     await anext(chunks)
     vm.connections[0].abort()
@@ -340,7 +342,7 @@ async def test_the_loss_of_a_vm_ends_its_tail_at_once(cloud, jump):
 
 async def test_a_tail_whose_vm_is_not_retained_ends(cloud, jump):
     vm = await cloud.start_vm(FakeVm("s-1-VM"))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     chunks = guests.follow(vm.target, jump.host, None)
     await anext(chunks)
     await guests.retain(frozenset())

@@ -1,13 +1,15 @@
 """VM host keys are pinned per template: the first is trusted, then no other."""
 
 import asyncio
+from random import Random
 
 import asyncssh
 import pytest
-from stackward.errors import ConfigError, JournalError, Leg, Refused, RefusalKind, Unreachable
+
+from stackward.errors import ConfigError, JournalError, Leg, RefusalKind, Refused, Unreachable
 from stackward.model.identity import TemplateId
 from stackward.transports.ssh_guests import SshGuests
-
+from stackward.transports.ssh_settings import SshSettings
 from tests.component.ssh.servers import (
     CLIENT_KEY,
     KIT,
@@ -20,16 +22,17 @@ from tests.component.ssh.servers import (
     FakeVm,
     MemoryKeys,
 )
+from tests.fakes.clock import LoopClock
 
 
-def public(key):
+def public(key: asyncssh.SSHKey) -> str:
     return key.export_public_key("openssh").decode().strip()
 
 
 async def test_the_first_key_of_a_template_is_pinned_and_logged(cloud):
     jump = await cloud.start_jump(FakeJump())
     vm = await cloud.start_vm(FakeVm("s-1-VM"))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)
     assert cloud.keys.pins == {TEMPLATE: {public(TEMPLATE_KEY)}}
     assert [event for event, _ in cloud.log.said] == ["host key pinned"]
@@ -38,7 +41,7 @@ async def test_the_first_key_of_a_template_is_pinned_and_logged(cloud):
 async def test_many_first_vms_of_one_template_pin_one_key(cloud):
     jump = await cloud.start_jump(FakeJump())
     vms = [await cloud.start_vm(FakeVm(f"s-{number}-VM")) for number in range(10)]
-    guests = await cloud.guests()
+    guests = cloud.guests()
     async with asyncio.TaskGroup() as group:
         for vm in vms:
             group.create_task(guests.ask(vm.target, jump.host, 1, timeout=PATIENCE))
@@ -49,7 +52,7 @@ async def test_another_key_than_pinned_is_refused(cloud):
     jump = await cloud.start_jump(FakeJump())
     cloud.keys.pins[TEMPLATE] = {public(OTHER_KEY)}
     vm = await cloud.start_vm(FakeVm("s-1-VM"))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     with pytest.raises(Refused, match="another host key than pinned") as caught:
         await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)
     assert (caught.value.leg, caught.value.kind) == (Leg.INNER_HOST_KEY, RefusalKind.HOST_KEY)
@@ -62,7 +65,7 @@ async def test_no_key_of_a_pinned_type_is_a_mismatch_too(cloud):
     jump = await cloud.start_jump(FakeJump())
     cloud.keys.pins[TEMPLATE] = {public(TEMPLATE_ECDSA_KEY)}
     vm = await cloud.start_vm(FakeVm("s-1-VM"))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     with pytest.raises(Refused) as caught:
         await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)
     assert (caught.value.leg, caught.value.kind) == (Leg.INNER_HOST_KEY, RefusalKind.HOST_KEY)
@@ -73,7 +76,7 @@ async def test_a_vm_with_several_key_types_is_asked_for_the_pinned_one(cloud, pi
     jump = await cloud.start_jump(FakeJump())
     cloud.keys.pins[TEMPLATE] = {public(pinned)}
     vm = await cloud.start_vm(FakeVm("s-1-VM", host_keys=(TEMPLATE_KEY, TEMPLATE_ECDSA_KEY)))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     assert (await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)).tick == 1
 
 
@@ -83,9 +86,9 @@ async def test_of_two_first_vms_with_different_keys_one_is_refused(cloud):
         await cloud.start_vm(FakeVm("s-1-VM")),
         await cloud.start_vm(FakeVm("s-2-VM", host_keys=(OTHER_KEY,))),
     ]
-    guests = await cloud.guests()
+    guests = cloud.guests()
 
-    async def ask(vm):
+    async def ask(vm: FakeVm) -> RefusalKind | None:
         try:
             await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)
         except Refused as error:
@@ -111,7 +114,7 @@ async def test_two_first_vms_that_show_different_types_of_one_template_are_both_
             return known
 
     cloud.keys = Late()
-    guests = await cloud.guests()
+    guests = cloud.guests()
     for vm in vms:
         await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)
     assert cloud.keys.pins == {TEMPLATE: {public(TEMPLATE_ECDSA_KEY)}}
@@ -123,7 +126,7 @@ async def test_templates_have_their_own_pins(cloud):
     new = await cloud.start_vm(
         FakeVm("s-2-VM", host_keys=(OTHER_KEY,), template_id=TemplateId("template-2"))
     )
-    guests = await cloud.guests()
+    guests = cloud.guests()
     for vm in (old, new):
         await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)
     assert len(cloud.keys.pins) == 2
@@ -132,7 +135,7 @@ async def test_templates_have_their_own_pins(cloud):
 async def test_a_vm_without_a_template_is_refused_without_a_login(cloud):
     jump = await cloud.start_jump(FakeJump())
     vm = await cloud.start_vm(FakeVm("s-1-VM", template_id=None))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     with pytest.raises(Refused, match="no template") as caught:
         await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)
     assert caught.value.leg is Leg.INNER_HOST_KEY
@@ -148,7 +151,7 @@ async def test_pins_that_cannot_be_kept_keep_the_vm_out(cloud):
             raise JournalError("disk full")
 
     cloud.keys = Full()
-    guests = await cloud.guests()
+    guests = cloud.guests()
     with pytest.raises(Unreachable, match="disk full"):
         await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)
     async with asyncio.timeout(PATIENCE):
@@ -171,7 +174,7 @@ async def test_keys_of_every_age_of_cloudstack_are_read(cloud, tmp_path, algorit
     path.write_bytes(key.export_private_key(form))
     jump = await cloud.start_jump(FakeJump())
     vm = await cloud.start_vm(FakeVm("s-1-VM", client_key=key))
-    guests = await cloud.guests(vm_keys=(path,))
+    guests = cloud.guests(vm_keys=(path,))
     assert (await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)).tick == 1
 
 
@@ -182,7 +185,7 @@ async def test_every_key_that_cannot_be_used_is_told_at_start(cloud, tmp_path):
         vm_keys=(tmp_path / "absent", b"no key"), jump_keys=(locked, tmp_path / "absent")
     )
     with pytest.raises(ConfigError) as caught:
-        SshGuests(settings, cloud.keys, None, cloud.log, None, loop=KIT)
+        SshGuests(settings, cloud.keys, LoopClock(), cloud.log, Random(7), loop=KIT)
     assert [(mistake.path, mistake.line) for mistake in caught.value.mistakes] == [
         ("ssh.vm_keys[0]", None),
         ("ssh.vm_keys[1]", None),
@@ -195,7 +198,7 @@ async def test_every_key_that_cannot_be_used_is_told_at_start(cloud, tmp_path):
 async def test_an_agent_that_does_not_answer_is_told(cloud, tmp_path):
     jump = await cloud.start_jump(FakeJump())
     vm = await cloud.start_vm(FakeVm("s-1-VM"))
-    guests = await cloud.guests(agent_socket=tmp_path / "no-agent")
+    guests = cloud.guests(agent_socket=tmp_path / "no-agent")
     with pytest.raises(Refused, match="SSH agent") as caught:
         await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)
     assert caught.value.leg is Leg.JUMP_AUTH
@@ -203,7 +206,5 @@ async def test_an_agent_that_does_not_answer_is_told(cloud, tmp_path):
 
 
 def test_settings_do_not_show_their_keys(tmp_path):
-    from stackward.transports.ssh_settings import SshSettings
-
     settings = SshSettings(known_hosts=tmp_path, vm_keys=(b"-----BEGIN SECRET",))
     assert "SECRET" not in repr(settings)

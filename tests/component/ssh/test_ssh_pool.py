@@ -4,17 +4,17 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+
 from stackward.errors import Leg, Unreachable
 from stackward.model.identity import HostId
 from stackward.model.target import SshRoute
-
 from tests.component.ssh.servers import PATIENCE, FakeJump, FakeVm
 
 
 async def test_twenty_vms_that_ask_at_once_share_one_login_to_their_jump(cloud):
     jump = await cloud.start_jump(FakeJump())
     vms = [await cloud.start_vm(FakeVm(f"s-{number}-VM")) for number in range(20)]
-    guests = await cloud.guests()
+    guests = cloud.guests()
     async with asyncio.TaskGroup() as group:
         asked = [
             group.create_task(guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)) for vm in vms
@@ -27,7 +27,7 @@ async def test_twenty_vms_that_ask_at_once_share_one_login_to_their_jump(cloud):
 async def test_ticks_go_down_one_channel_without_a_new_command_each(cloud):
     jump = await cloud.start_jump(FakeJump())
     vm = await cloud.start_vm(FakeVm("s-1-VM"))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     blocks = [await guests.ask(vm.target, jump.host, tick, timeout=PATIENCE) for tick in (5, 6, 7)]
     assert [block.tick for block in blocks] == [5, 6, 7]
     assert all(block.asked_at <= block.received_at for block in blocks)
@@ -39,7 +39,7 @@ async def test_ticks_go_down_one_channel_without_a_new_command_each(cloud):
 async def test_facts_command_and_tail_share_the_connection_of_their_vm(cloud):
     jump = await cloud.start_jump(FakeJump())
     vm = await cloud.start_vm(FakeVm("s-1-VM"))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)
     reply = await guests.run(vm.target, jump.host, "restart it", timeout=PATIENCE)
     chunks = guests.follow(vm.target, jump.host, None)
@@ -52,7 +52,7 @@ async def test_facts_command_and_tail_share_the_connection_of_their_vm(cloud):
 
 async def test_a_vm_on_vmware_is_reached_without_a_jump(cloud):
     vm = await cloud.start_vm(FakeVm("v-2-VM"))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     target = replace(vm.target, route=SshRoute.DIRECT, host_id=None)
     assert (await guests.ask(target, None, 1, timeout=PATIENCE)).tick == 1
 
@@ -61,7 +61,7 @@ async def test_a_vm_that_moved_to_another_host_gets_a_new_connection(cloud):
     here = await cloud.start_jump(FakeJump())
     there = await cloud.start_jump(FakeJump(name="kvm2", host_id=HostId("host-2")))
     vm = await cloud.start_vm(FakeVm("s-1-VM"))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     await guests.ask(vm.target, here.host, 1, timeout=PATIENCE)
     vm.host_id = there.host_id
     await guests.ask(vm.target, there.host, 2, timeout=PATIENCE)
@@ -72,7 +72,7 @@ async def test_the_same_control_address_on_two_hosts_is_two_vms(cloud):
     here = await cloud.start_jump(FakeJump())
     there = await cloud.start_jump(FakeJump(name="kvm2", host_id=HostId("host-2")))
     vm = await cloud.start_vm(FakeVm("s-1-VM"))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     other = replace(vm.target, id="id-other", name="s-9-VM", host_id=there.host_id)
     await guests.ask(vm.target, here.host, 1, timeout=PATIENCE)
     await guests.ask(other, there.host, 1, timeout=PATIENCE)
@@ -84,7 +84,7 @@ async def test_what_is_not_retained_is_closed_with_its_jump(cloud):
     there = await cloud.start_jump(FakeJump(name="kvm2", host_id=HostId("host-2")))
     kept = await cloud.start_vm(FakeVm("s-1-VM"))
     gone = await cloud.start_vm(FakeVm("s-2-VM", host_id=there.host_id))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     await guests.ask(kept.target, here.host, 1, timeout=PATIENCE)
     await guests.ask(gone.target, there.host, 1, timeout=PATIENCE)
     await guests.retain(frozenset({kept.target.id}))
@@ -98,7 +98,7 @@ async def test_what_is_not_retained_is_closed_with_its_jump(cloud):
 async def test_a_closed_transport_answers_nothing_and_says_so(cloud):
     jump = await cloud.start_jump(FakeJump())
     vm = await cloud.start_vm(FakeVm("s-1-VM"))
-    guests = await cloud.guests()
+    guests = cloud.guests()
     await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)
     await guests.close()
     with pytest.raises(Unreachable, match="stopping"):
@@ -116,7 +116,7 @@ async def test_a_closed_transport_answers_nothing_and_says_so(cloud):
     ],
 )
 async def test_a_way_that_cloudstack_does_not_tell_is_named(cloud, changes, has_host, leg, words):
-    guests = await cloud.guests()
+    guests = cloud.guests()
     target = replace(FakeVm("s-1-VM", address="127.77.9.9").target, **changes)
     host = FakeJump().host if has_host else None
     with pytest.raises(Unreachable, match=words) as caught:
@@ -126,18 +126,16 @@ async def test_a_way_that_cloudstack_does_not_tell_is_named(cloud, changes, has_
 
 
 async def test_a_host_without_address_is_named(cloud):
-    guests = await cloud.guests()
+    guests = cloud.guests()
     host = replace(FakeJump().host, address=None)
     with pytest.raises(Unreachable, match="no address of hypervisor kvm1") as caught:
-        await guests.ask(
-            FakeVm("s-1-VM", address="127.77.9.9").target, host, 1, timeout=PATIENCE
-        )
+        await guests.ask(FakeVm("s-1-VM", address="127.77.9.9").target, host, 1, timeout=PATIENCE)
     assert caught.value.leg is Leg.JUMP_TCP
 
 
 async def test_the_address_of_a_host_can_be_told_by_the_operator(cloud):
     jump = await cloud.start_jump(FakeJump())
     vm = await cloud.start_vm(FakeVm("s-1-VM"))
-    guests = await cloud.guests(jump_addresses={"kvm1": "127.0.0.1"})
+    guests = cloud.guests(jump_addresses={"kvm1": "127.0.0.1"})
     host = replace(jump.host, address="192.0.2.1")
     assert (await guests.ask(vm.target, host, 1, timeout=PATIENCE)).tick == 1
