@@ -1,0 +1,346 @@
+"""The commands, in the order in which people meet them.
+
+What a command needs is imported inside it: `stackward --help` and completion stay quick.
+"""
+
+# ruff: noqa: PLC0415
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from stackward import __version__
+from stackward.cli import show
+from stackward.cli.ask import ask, daemon_url
+from stackward.cli.exits import Exit
+
+CONFIG = Path("/etc/stackward/stackward.yaml")
+STATE = Path("/var/lib/stackward")
+
+EPILOG = (
+    "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 no daemon answers, "
+    "4 the state directory cannot be used."
+)
+
+
+class Format(StrEnum):
+    """For people, or for programs."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+app = typer.Typer(
+    help="Watch the system VMs of Apache CloudStack, say what is wrong, and heal with care.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+FormatOption = Annotated[
+    Format, typer.Option("--format", "-f", help="text for people, json for programs.")
+]
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        "-u",
+        help="Address of the daemon; else $STACKWARD_URL, else http://127.0.0.1:9787.",
+    ),
+]
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", help="The main configuration file.", dir_okay=False)
+]
+StateOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--state-directory", "-s", help="The state directory; else the one of the configuration."
+    ),
+]
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _print_json(value: object) -> None:
+    _print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _console() -> Console:
+    """Colours and width of the terminal; elsewhere neither."""
+    console = Console(highlight=False, soft_wrap=False)
+    return console if console.is_terminal else Console(highlight=False, width=200, no_color=True)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        _print(f"stackward {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+# --- the daemon ---------------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    config: ConfigOption = CONFIG,
+    log_format: Annotated[
+        str | None, typer.Option(help="json, console or auto; else the configuration's.")
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(help="debug, info, warning or error; else the configuration's.")
+    ] = None,
+) -> None:
+    """Run the daemon until SIGTERM. SIGHUP reads the configuration again."""
+    from stackward.app.runtime import RunSettings, run_daemon
+
+    for option, value, allowed in (
+        ("--log-format", log_format, ("json", "console", "auto")),
+        ("--log-level", log_level, ("debug", "info", "warning", "error")),
+    ):
+        if value is not None and value not in allowed:
+            raise typer.BadParameter(f"{option}: {value!r} is none of {', '.join(allowed)}")
+    run_daemon(RunSettings(config=config, log_format=log_format, log_level=log_level))
+
+
+@app.command("check-config")
+def check_config(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Main files; else the usual one.")
+    ] = None,
+    output: FormatOption = Format.TEXT,
+    syntax_only: Annotated[
+        bool,
+        typer.Option(help="Do not look for secrets and files that are not on this machine."),
+    ] = False,
+) -> None:
+    """Read configuration files as the daemon would, and print every mistake."""
+    from stackward.config.load import check, load_settings
+    from stackward.errors import ConfigError, ConfigMistake
+
+    findings: list[tuple[Path, tuple[ConfigMistake, ...], tuple[str, ...]]] = []
+    for file in files or [CONFIG]:
+        if syntax_only:
+            try:
+                loaded = load_settings(file)
+                findings.append((file, (), loaded.warnings))
+            except ConfigError as error:
+                findings.append((file, error.mistakes, ()))
+        else:
+            mistakes, warnings = check(file)
+            findings.append((file, mistakes, warnings))
+    if output is Format.JSON:
+        _print_json(
+            [
+                {
+                    "file": str(file),
+                    "mistakes": [
+                        {
+                            "file": one.file,
+                            "line": one.line,
+                            "path": one.path,
+                            "message": one.message,
+                            "hint": one.hint,
+                        }
+                        for one in mistakes
+                    ],
+                    "warnings": list(warnings),
+                }
+                for file, mistakes, warnings in findings
+            ]
+        )
+    else:
+        for file, mistakes, warnings in findings:
+            for mistake in mistakes:
+                _print(str(mistake))
+            for warning in warnings:
+                _print(f"{file}: warning: {warning}")
+            count = len(mistakes)
+            _print(f"{file}: {'ok' if not count else f'{count} mistake' + 's' * (count > 1)}")
+    if any(mistakes for _, mistakes, _ in findings):
+        raise typer.Exit(Exit.USAGE)
+
+
+# --- asking the daemon ----------------------------------------------------------------------------
+
+
+@app.command()
+def status(output: FormatOption = Format.TEXT, url: UrlOption = None) -> None:
+    """Show every system VM with verdict, cause and next step."""
+    answer = ask(daemon_url(url), "/api/v1/status")
+    if output is Format.JSON:
+        _print_json(answer)
+    else:
+        show.status(_console(), answer)
+
+
+@app.command()
+def explain(
+    vm: Annotated[str, typer.Argument(help="Name or id of a system VM, such as s-1-VM.")],
+    output: FormatOption = Format.TEXT,
+    url: UrlOption = None,
+) -> None:
+    """Explain one system VM: who says what, what follows, what to do and what not to do."""
+    from urllib.parse import quote
+
+    answer = ask(daemon_url(url), f"/api/v1/vms/{quote(vm, safe='')}")
+    if output is Format.JSON:
+        _print_json(answer)
+    else:
+        show.explanation(_console(), answer)
+
+
+@app.command()
+def plan(output: FormatOption = Format.TEXT, url: UrlOption = None) -> None:
+    """Show what the daemon would do now, what it holds back and why, and whom it calls."""
+    answer = ask(daemon_url(url), "/api/v1/plan")
+    if output is Format.JSON:
+        _print_json(answer)
+    else:
+        show.plan(_console(), answer)
+
+
+@app.command()
+def journal(
+    vm: Annotated[str | None, typer.Argument(help="Only rows of this VM (name or id).")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many rows.")] = 50,
+    output: FormatOption = Format.TEXT,
+    url: UrlOption = None,
+    state_directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--state-directory", "-s", help="Read the file there instead of asking the daemon."
+        ),
+    ] = None,
+) -> None:
+    """Show decisions and outcomes, newest first."""
+    rows: list[Any]
+    if state_directory is not None:
+        from stackward.cli.local import read_journal
+
+        rows = read_journal(state_directory, vm, limit)
+    else:
+        from urllib.parse import urlencode
+
+        query = {"limit": limit} | ({"target": vm} if vm else {})
+        rows = list(ask(daemon_url(url), f"/api/v1/journal?{urlencode(query)}")["entries"])
+    if output is Format.JSON:
+        _print_json({"entries": rows})
+    else:
+        show.journal(_console(), rows)
+
+
+# --- holding the daemon back: these work when it does not answer ---------------------------------
+
+
+@app.command()
+def pause(
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Shown wherever it is held.")],
+    config: ConfigOption = CONFIG,
+    state_directory: StateOption = None,
+) -> None:
+    """Stop all action at once; watching goes on. Works when the daemon does not answer."""
+    from stackward.cli import local
+
+    directory = local.state_directory(state_directory, config, STATE)
+    local.pause(directory, reason)
+    _print(f"paused: {reason}")
+
+
+@app.command()
+def resume(config: ConfigOption = CONFIG, state_directory: StateOption = None) -> None:
+    """Allow action again, as far as the configuration does."""
+    from stackward.cli import local
+
+    was_paused = local.resume(local.state_directory(state_directory, config, STATE))
+    _print("resumed" if was_paused else "it was not paused")
+
+
+@app.command("clear-demotion")
+def clear_demotion(config: ConfigOption = CONFIG, state_directory: StateOption = None) -> None:
+    """Trust the planner again after a broken promise. Please report that one first."""
+    from stackward.cli import local
+
+    was_demoted = local.clear_demotion(local.state_directory(state_directory, config, STATE))
+    _print("cleared" if was_demoted else "no promise was broken")
+
+
+@app.command("forget-host-keys")
+def forget_host_keys(
+    template: Annotated[str, typer.Argument(help="Id of the template whose keys are forgotten.")],
+    config: ConfigOption = CONFIG,
+    state_directory: StateOption = None,
+) -> None:
+    """Forget the pinned SSH host keys of a template; the next ones seen are pinned anew.
+
+    For a HostKeyChanged that you can explain, such as a new system VM template of the same id.
+    """
+    from stackward.cli import local
+
+    directory = local.state_directory(state_directory, config, STATE)
+    _print(f"{local.forget_host_keys(directory, template)} keys forgotten")
+
+
+# --- rehearsing ----------------------------------------------------------------------
+
+
+@app.command()
+def demo(
+    once: Annotated[
+        bool, typer.Option("--once", help="End when healed (0), or after 60 s if not (1).")
+    ] = False,
+    break_after: Annotated[
+        float, typer.Option(min=0, max=600, help="Seconds until an agent dies.")
+    ] = 3.0,
+) -> None:
+    """Watch the daemon at work: a rehearsal cloud, an agent that dies, and its healing."""
+    from stackward.cli.demo import run_demo
+
+    raise typer.Exit(run_demo(once=once, break_after=break_after))
+
+
+@app.command()
+def rehearse(
+    directory: Annotated[
+        Path | None, typer.Option(help="Where to keep it; else a temporary directory.")
+    ] = None,
+    zones: Annotated[int, typer.Option(min=1, max=20, help="Zones, two VMs each.")] = 2,
+    quick: Annotated[bool, typer.Option(help="Shorten boots, jobs and scans.")] = True,
+) -> None:
+    """Run a rehearsal cloud alone, with a configuration to point a daemon at it."""
+    from stackward.cli.demo import run_rehearsal
+
+    raise typer.Exit(run_rehearsal(directory=directory, zones=zones, quick=quick))
+
+
+@app.command()
+def fault(
+    name: Annotated[str | None, typer.Argument(help="The fault; without it: list them.")] = None,
+    vm: Annotated[str | None, typer.Option(help="The VM or hypervisor it is about.")] = None,
+    off: Annotated[bool, typer.Option("--off", help="Switch it off again.")] = False,
+    control: Annotated[
+        str | None, typer.Option(envvar="STACKWARD_REHEARSAL", help="The control address.")
+    ] = None,
+) -> None:
+    """Switch a fault of a rehearsal cloud on or off."""
+    from stackward.cli.demo import switch_fault
+
+    _print(switch_fault(control, name, vm, off=off))
