@@ -181,6 +181,12 @@ class CloudStackDatabase:
             raise self._translated(trouble) from trouble
         except OSError as trouble:
             raise Unreachable(f"{self._where}: {trouble}") from trouble
+        except UnicodeEncodeError:
+            raise Refused(  # `from None`: the library's error holds the password
+                f"{self._where}: the password has characters outside Latin-1",
+                kind=RefusalKind.AUTHENTICATION,
+                maybe_sent=False,
+            ) from None
         except _NONSENSE as trouble:
             raise Garbled(
                 f"{self._where} does not speak as a MySQL server does ({type(trouble).__name__})"

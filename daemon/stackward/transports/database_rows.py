@@ -30,10 +30,13 @@ _DATE_FORMAT: Final = "%Y-%m-%d %H:%M:%S"
 
 # The agent of a system VM is a host row of the same name in the same zone; the newest counts.
 _AGENT: Final = """
-LEFT JOIN host a ON a.id = (
-    SELECT MAX(x.id) FROM host x
-    WHERE x.name = v.name AND x.data_center_id = v.data_center_id AND x.removed IS NULL
-      AND x.type = IF(v.type = 'SecondaryStorageVm', 'SecondaryStorageVM', 'ConsoleProxy'))
+LEFT JOIN (
+    SELECT MAX(id) AS id, name, data_center_id, type FROM host
+    WHERE removed IS NULL AND type IN ('SecondaryStorageVM', 'ConsoleProxy')
+    GROUP BY name, data_center_id, type) newest
+  ON newest.name = v.name AND newest.data_center_id = v.data_center_id
+ AND newest.type = IF(v.type = 'SecondaryStorageVm', 'SecondaryStorageVM', 'ConsoleProxy')
+LEFT JOIN host a ON a.id = newest.id
 """
 _SYSTEM_VMS: Final = """
 WHERE v.type IN ('SecondaryStorageVm', 'ConsoleProxy') AND v.removed IS NULL
