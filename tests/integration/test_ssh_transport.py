@@ -1,6 +1,9 @@
 """The SSH transport against real OpenSSH: a jump, VMs behind it, and what may happen to them."""
 
 import asyncio
+import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import count
@@ -135,6 +138,27 @@ async def test_the_key_of_any_age_of_cloudstack_opens_vm_and_jump(lab, start, al
     jump = lab.start_jump()
     vm = lab.start_vm("s-1-VM")
     assert (await start().ask(vm.target, jump.host, 1, timeout=PATIENCE)).tick == 1
+
+
+@pytest.mark.skipif(shutil.which("ssh-agent") is None, reason="ssh-agent is not installed")
+async def test_an_agent_alone_opens_vm_and_jump(lab, start, tmp_path):
+    lab.jump_key = lab.vm_key
+    jump = lab.start_jump()
+    vm = lab.start_vm("s-1-VM")
+    key, path = tmp_path / "agent-key", tmp_path / "agent"
+    lab.vm_key.write_private_key(key)
+    key.chmod(0o600)
+    with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL) as agent:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not path.exists():
+                    await asyncio.sleep(0.02)
+            environment = {**os.environ, "SSH_AUTH_SOCK": str(path)}
+            subprocess.run(["ssh-add", "-q", key], env=environment, check=True, timeout=PATIENCE)
+            guests = start(vm_keys=(), jump_keys=(), agent_socket=path)
+            assert (await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)).tick == 1
+        finally:
+            agent.kill()
 
 
 async def test_a_killed_jump_is_the_fault_of_the_jump_and_heals(lab, start):

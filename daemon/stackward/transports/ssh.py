@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from random import Random
 from typing import NamedTuple
 
@@ -41,6 +42,7 @@ WINDOW_BYTES = 128 * 1024  # per channel: what a peer may send beyond what is be
 # A jump's kernel gives up a connect after about 127 s; until then a late "open" may come.
 LATE_OPEN_SECONDS = 150.0
 STDERR_BYTES_MAX = 200
+TOLD_MAX = 300  # characters of a peer's own words in one of our sentences
 
 
 class Legs(NamedTuple):
@@ -130,10 +132,10 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         if exc is not None or self._way.is_closed:
             self._conversation.ended(self._way.broken(exc))
             return
-        aside = " ".join(self._stderr.decode("ascii", "replace").split())
         text = f"{self._way.place.said}: the channel ended, {self._end}"
-        error = Unreachable(f"{text}: {aside}" if aside else text, leg=Leg.CHANNEL)
-        self._conversation.ended(error)
+        if self._stderr:
+            text += f": {_told(self._stderr.decode('ascii', 'replace'))}"
+        self._conversation.ended(Unreachable(text, leg=Leg.CHANNEL))
 
 
 class SshWay:
@@ -147,10 +149,14 @@ class SshWay:
     ) -> None:
         self.place = place
         self.reason = ""
-        self.tunnel = _Tunnel(connection)
         self.on_lost: Callable[[TransportError], None] = lambda _: None
         self._connection = connection
         self._jump = jump
+
+    @cached_property
+    def tunnel(self) -> "_Tunnel":
+        """The way on from here, for a jump."""
+        return _Tunnel(self._connection)
 
     @property
     def is_closed(self) -> bool:
@@ -172,14 +178,15 @@ class SshWay:
         """The connection is gone."""
         if self.reason:
             return
-        self.reason = str(error or "it was closed")
+        self.reason = _told(error or "it was closed")
         self.on_lost(self.broken())
 
     def broken(self, error: Exception | None = None) -> TransportError:
         """What to say of a connection that ended: the jump's end explains that of its VMs."""
         if not self.reason and self._jump is not None and self._jump.is_closed:
             return self._jump.broken()
-        text = f"the connection to {self.place.said} broke: {self.reason or error}"
+        reason = self.reason or _told(error or "it was closed")
+        text = f"the connection to {self.place.said} broke: {reason}"
         is_jump = self.place.legs is JUMP_LEGS
         return Unreachable(text, leg=Leg.JUMP_TCP if is_jump else Leg.CHANNEL)
 
@@ -208,7 +215,7 @@ class SshWay:
         except (asyncssh.Error, OSError) as error:
             if self.is_closed or isinstance(error, asyncssh.DisconnectError):
                 raise self.broken(error) from error
-            text = f"{self.place.said} refuses a channel: {error}"
+            text = f"{self.place.said} refuses a channel: {_told(error)}"
             raise Refused(text, kind=RefusalKind.OTHER, leg=Leg.CHANNEL) from error
 
 
@@ -267,21 +274,25 @@ class SshDoor:
         self._jump_keys = _parse_keys(settings.jump_keys, "ssh.jump_keys", mistakes)
         if mistakes:
             raise ConfigError(tuple(mistakes))
-        self._options = asyncssh.SSHClientConnectionOptions(
-            config=None,
-            agent_path=None,
-            client_keys=None,
-            preferred_auth=("publickey",),
-            encryption_algs=CIPHERS,
-            kex_algs=KEY_EXCHANGES,
-            mac_algs=MACS,
-            compression_algs=None,
-            gss_kex=False,
-            gss_auth=False,
-            connect_timeout=None,  # both limits are ours: see `log_in`
-            login_timeout=0,
-            keepalive_count_max=settings.keepalive_count_max,
-        )
+        try:
+            self._options = asyncssh.SSHClientConnectionOptions(
+                config=None,
+                agent_path=None,
+                client_keys=None,
+                preferred_auth=("publickey",),
+                encryption_algs=CIPHERS,
+                kex_algs=KEY_EXCHANGES,
+                mac_algs=MACS,
+                compression_algs=None,
+                gss_kex=False,
+                gss_auth=False,
+                connect_timeout=None,  # both limits are ours: see `_log_in`
+                login_timeout=0,
+                keepalive_count_max=settings.keepalive_count_max,
+            )
+        except ValueError as error:  # a user without a name, as some containers have
+            mistake = ConfigMistake("(environment)", "ssh", None, str(error))
+            raise ConfigError((mistake,)) from error
 
     async def log_in_to_jump(self, place: Place, deadline: float) -> SshWay:
         """A connection to a hypervisor whose key is known."""
@@ -298,8 +309,7 @@ class SshDoor:
             deadline,
             _Greeter(trusts_any_key=False),
             keys=self._jump_keys,
-            known_hosts=known_hosts,
-            host_key_alias=place.alias,
+            known_hosts=_matcher(known_hosts, {place.alias, place.address}),
             username=self._settings.jump_user,
             keepalive_interval=self._settings.jump_keepalive_interval.total_seconds(),
         )
@@ -358,7 +368,7 @@ class SshDoor:
                     config=None,
                     options=self._options,
                     client_factory=lambda: greeter,
-                    client_keys=identities,
+                    client_keys=identities or None,  # an empty list would mean ~/.ssh
                     rekey_seconds=REKEY_SECONDS * self._dice.uniform(0.75, 1.25),
                     **options,
                 )
@@ -404,6 +414,19 @@ class SshDoor:
             yield [*await agent.get_keys(), *keys]
 
 
+def _matcher(
+    known_hosts: asyncssh.SSHKnownHosts, names: set[str]
+) -> Callable[[str, str, int | None], tuple[list[object], ...]]:
+    """Look a hypervisor up by CloudStack's name and by what we connect to."""
+
+    def match(_: str, address: str, port: int | None) -> tuple[list[object], ...]:
+        found = [known_hosts.match(name, address, port) for name in sorted(names)]
+        # Host keys, authorities, revoked keys; the rest is X.509, which OpenSSH does not know.
+        return tuple([key for one in found for key in one[part]] for part in range(3))
+
+    return match
+
+
 def _parse_keys(
     sources: tuple[KeySource, ...], path: str, mistakes: list[ConfigMistake]
 ) -> list[asyncssh.SSHKey]:
@@ -424,33 +447,40 @@ def _failed_login(place: Place, greeter: _Greeter, error: Exception) -> Transpor
     """A login that failed, in our words."""
     said, legs = place.said, place.legs
     leg = legs.auth if greeter.is_logging_in else legs.tcp
+    told = _told(error)
     match error:
         case TimeoutError():
             return TimedOut(f"{said} {_stage(greeter)} in time", leg=leg, maybe_sent=False)
         case asyncssh.ChannelOpenError(code=asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED):
-            text = f"{said}: the hypervisor's sshd forbids forwarding to it: {error}"
+            text = f"{said}: the hypervisor's sshd forbids forwarding to it: {told}"
             return Refused(text, kind=RefusalKind.NOT_ALLOWED, leg=leg, maybe_sent=False)
         case asyncssh.ChannelOpenError() | OSError():
-            return Unreachable(f"{said} cannot be connected to: {error}", leg=leg, maybe_sent=False)
+            return Unreachable(f"{said} cannot be connected to: {told}", leg=leg, maybe_sent=False)
         case asyncssh.HostKeyNotVerifiable():
             return _refused_key(place, _fingerprint(greeter))
         case asyncssh.KeyExchangeFailed() if "host key" in str(error):
-            return _refused_key(place, f"none of the expected types ({error})")
+            return _refused_key(place, f"none of the expected types ({told})")
         case asyncssh.KeyExchangeFailed():
-            text = f"{said} has no cipher in common with us: {error}"
+            text = f"{said} has no cipher in common with us: {told}"
             return Refused(text, kind=RefusalKind.OTHER, leg=leg, maybe_sent=False)
         case asyncssh.PermissionDenied():
             text = f"{said} does not accept our key"
             return Refused(text, kind=RefusalKind.AUTHENTICATION, leg=leg, maybe_sent=False)
         case asyncssh.ConnectionLost():
-            text = f"{said} {_stage(greeter)}, the connection broke: {error}"
+            text = f"{said} {_stage(greeter)}, the connection broke: {told}"
             return Unreachable(text, leg=leg, maybe_sent=False)
         case asyncssh.DisconnectError() if greeter.is_logging_in:
-            text = f"{said} ended the login: {error}"
+            text = f"{said} ended the login: {told}"
             return Refused(text, kind=RefusalKind.AUTHENTICATION, leg=leg, maybe_sent=False)
         case _:
-            text = f"{said} does not speak SSH as it should: {type(error).__name__}: {error}"
+            text = f"{said} does not speak SSH as it should: {type(error).__name__}: {told}"
             return Garbled(text, leg=leg, maybe_sent=False)
+
+
+def _told(words: object) -> str:
+    """What a peer or the library said: on one line, printable, and not long."""
+    line = " ".join(str(words).split())
+    return "".join(letter for letter in line[:TOLD_MAX] if letter.isprintable())
 
 
 def _stage(greeter: _Greeter) -> str:

@@ -7,7 +7,7 @@ library belong to ssh.py. Everything kept here has a limit.
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -286,7 +286,7 @@ class TailChannel:
     def ended(self, error: TransportError) -> None:
         self._fail(error)
 
-    async def chunks(self, deadline: float) -> AsyncIterator[LogChunk]:
+    async def chunks(self, deadline: float) -> AsyncGenerator[LogChunk, None]:
         """Chunk after chunk; `deadline` is for the first one. Ends by raising.
 
         Silence after that is no fault: a log may be quiet. The connection's keep-alive and the

@@ -14,12 +14,13 @@ Rules of this module:
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from random import Random
 
 from stackward.catalog.fact_loop import FactLoopSettings
 from stackward.catalog.log_tail import LogTailSettings
 from stackward.errors import (
+    Garbled,
     JournalError,
     Leg,
     RefusalKind,
@@ -134,8 +135,9 @@ class SshGuests:
         try:
             await way.open(conversation, self._loop.tail_command(self._tail, resume), deadline)
             conversation.start()
-            async for chunk in conversation.chunks(deadline):
-                yield chunk
+            async with aclosing(conversation.chunks(deadline)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
         finally:
             conversation.close()
 
@@ -286,11 +288,16 @@ def _count(vm: Vm, error: TransportError) -> None:
 
 def _not_answered(vm: Vm, error: TransportError) -> None:
     """One silence may be a busy moment; the second one, or anything worse, ends what there is."""
-    if isinstance(error, TimedOut):
-        vm.silences += 1
-        if vm.silences < SILENCES_MAX:
-            return
-        vm.drop(f"{SILENCES_MAX} ticks in a row were not answered")
+    match error:
+        case TimedOut():
+            vm.silences += 1
+            if vm.silences < SILENCES_MAX:
+                return
+            vm.drop(f"{SILENCES_MAX} ticks in a row were not answered")
+        case Garbled():  # what is left of such a channel might never go away by itself
+            vm.drop("its facts could not be read")
+        case _:
+            pass  # the channel is gone by itself
     vm.facts = None
     _count(vm, error)
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from random import Random
 
 from stackward.errors import Garbled, Leg, Refused, TimedOut, TransportError, Unreachable
@@ -36,7 +36,8 @@ class BackOff:
             return
         left = self._until - self._clock.monotonic()
         if left > 0:
-            raise _again(self._last, self._clock.now() + timedelta(seconds=left))
+            until = self._clock.now() + timedelta(seconds=left)
+            raise _unsent(self._last, f"{self._last} (not tried again before {until:%H:%M:%S} UTC)")
 
     def failed(self, error: TransportError) -> None:
         """An attempt was made and failed."""
@@ -44,7 +45,7 @@ class BackOff:
         wait = min(self._longest, self._shortest * 2**doublings)
         self._failures += 1
         self._until = self._clock.monotonic() + wait.total_seconds() * self._dice.uniform(0.5, 1)
-        self._last = error
+        self._last = _unsent(error, str(error))  # without the frames that the traceback keeps alive
 
     def succeeded(self) -> None:
         """The way works: the next failure is a first one."""
@@ -52,9 +53,8 @@ class BackOff:
         self._last = None
 
 
-def _again(error: TransportError, until: datetime) -> TransportError:
-    """The same failure, saying until when nothing is tried. Nothing was sent this time."""
-    text = f"{error} (not tried again before {until:%H:%M:%S} UTC)"
+def _unsent(error: TransportError, text: str) -> TransportError:
+    """The same failure in other words; this time nothing was sent."""
     match error:
         case Refused(kind=kind, code=code, leg=leg):
             return Refused(text, kind=kind, code=code, leg=leg, maybe_sent=False)

@@ -117,6 +117,26 @@ async def test_a_hypervisor_may_be_known_by_its_address(cloud):
     await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)
 
 
+async def test_a_hypervisor_may_be_known_by_the_name_that_the_operator_gave(cloud):
+    jump = await cloud.start_jump(FakeJump())
+    vm = await cloud.start_vm(FakeVm("s-1-VM"))
+    guests = cloud.guests(jump_addresses={"kvm1": "localhost"})
+    public = jump.host_key.export_public_key("openssh").decode()
+    (cloud.folder / "known_hosts").write_text(f"[localhost]:{jump.port} {public}")
+    await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)
+
+
+async def test_a_revoked_hypervisor_key_is_refused_although_it_is_known(cloud):
+    jump = await cloud.start_jump(FakeJump())
+    vm = await cloud.start_vm(FakeVm("s-1-VM"))
+    guests = cloud.guests()
+    public = jump.host_key.export_public_key("openssh").decode()
+    place = f"[127.0.0.1]:{jump.port}"
+    (cloud.folder / "known_hosts").write_text(f"{place} {public}@revoked {place} {public}")
+    error = await refusal(guests, vm, jump, Refused)
+    assert error.leg is Leg.JUMP_HOST_KEY
+
+
 async def test_a_hypervisor_that_does_not_take_our_key_is_named(cloud):
     jump = await cloud.start_jump(FakeJump(client_key=OTHER_KEY))
     vm = await cloud.start_vm(FakeVm("s-1-VM"))

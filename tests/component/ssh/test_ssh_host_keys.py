@@ -195,6 +195,19 @@ async def test_every_key_that_cannot_be_used_is_told_at_start(cloud, tmp_path):
     assert "no key" not in str(caught.value).replace("no usable private key", "")
 
 
+async def test_without_a_key_nobody_is_let_in_and_no_key_is_found_elsewhere(cloud, monkeypatch):
+    home = cloud.folder / "home" / ".ssh"
+    home.mkdir(parents=True)
+    (home / "id_ed25519").write_bytes(CLIENT_KEY.export_private_key("openssh"))
+    monkeypatch.setenv("HOME", str(home.parent))
+    jump = await cloud.start_jump(FakeJump())
+    vm = await cloud.start_vm(FakeVm("s-1-VM"))
+    guests = cloud.guests(jump_keys=())
+    with pytest.raises(Refused) as caught:
+        await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)
+    assert (caught.value.leg, caught.value.kind) == (Leg.JUMP_AUTH, RefusalKind.AUTHENTICATION)
+
+
 async def test_an_agent_that_does_not_answer_is_told(cloud, tmp_path):
     jump = await cloud.start_jump(FakeJump())
     vm = await cloud.start_vm(FakeVm("s-1-VM"))
