@@ -43,7 +43,7 @@ _SECTION_END = "\x1e"
 _LINE_END = "\x1f"
 
 
-class LoopGarbled(ValueError):  # noqa: N818  says what happened, like the transport's kinds
+class LoopGarbled(ValueError):
     """What came down the channel cannot be a block. The channel is of no more use."""
 
 

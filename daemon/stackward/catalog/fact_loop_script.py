@@ -32,9 +32,9 @@ local -r limit=@limit@ touch_limit=@touch_limit@ connect_limit=@connect_limit@
 local -r agent=$root/usr/local/cloud/systemvm/conf/agent.properties
 local -r cmdline=$root/var/cache/cloud/cmdline release=$root/etc/cloudstack-release
 local -A path=() fd_of=() pid_of=() limit_of=() asked=() heard=() ended=() due=()
-local -a addresses=() local_points=() touch_points=()
+local -a addresses=() local_points=() touch_points=() tables=()
 local -i now=0 next_due=0 missing_since=0 jitter=0
-local tick told= boot_id= link= jvm= jvm_dir= jvm_started= jvm_known=unknown
+local tick told= boot_id= link= known= known_socket= jvm= jvm_dir= jvm_started= jvm_known=unknown
 local cgroup=/system.slice/cloud.service main_pid=0 port_hex=203A
 local -x LC_ALL=C
 
@@ -49,7 +49,7 @@ prepare() {
     path[$name]=/proc/$name
     if [[ -n $root && -r $root/proc/$name ]]; then path[$name]=$root/proc/$name; fi
   done
-  path[net/tcp6]=${path[net/tcp]}6
+  tables=("${path[net/tcp]}6" "${path[net/tcp]}")
   read -r boot_id <"${path[sys/kernel/random/boot_id]}"
   # Spreads the own connects of a fleet over half a minute.
   if [[ $boot_id == [0-9a-f][0-9a-f][0-9a-f][0-9a-f]* ]]; then
@@ -105,6 +105,7 @@ finish() {
   local name=$1 text=${ended[$1]:-${heard[$1]}} fd=${fd_of[$1]}
   exec {fd}<&-
   unset 'fd_of[$name]' 'pid_of[$name]' 'heard[$name]' 'ended[$name]'
+  next_due=0
   if [[ -n $root ]]; then text=${text//"$root"\///}; fi
   text=${text//[^[:print:]$nl]/?}
   text=${text%"$nl"}
@@ -179,6 +180,7 @@ note_conf() {
     esac
   done
   printf -v port_hex %04X "$port"
+  known=
   addresses=()
   IFS=,
   for host in $list; do
@@ -190,15 +192,12 @@ note_conf() {
 }
 
 # --- what the loop reads itself
+# The start time (behind a field that is always 0) tells a process from a later one of its number.
 look_at_jvm() {
   local line=
-  local -a field
   if [[ -n $jvm ]]; then
     read -r line <"$jvm_dir/stat"
-    field=(${line##*) })
-    if [[ ${field[0]-Z} == [ZXx] || ${field[19]} != "$jvm_started" ]]; then
-      jvm= due[unit]=0 next_due=0
-    fi
+    if [[ $line != *") "[!ZXx]*" 0 $jvm_started "* ]]; then jvm= due[unit]=0 next_due=0; fi
   fi
   if [[ -z $jvm ]]; then find_jvm; fi
 }
@@ -231,33 +230,47 @@ place_of() {
   if [[ -n $root && -d $root/proc/$1 ]]; then jvm_dir=$root/proc/$1; fi
 }
 
+# Reading one table costs about as much as all the rest of a tick (the kernel walks every bucket),
+# so the one that held the link last time is read first, and the other only if it is not there.
 look_at_link() {
-  local file line name sockets= read_any=
-  local -a lines field
-  link=none
-  for file in "${path[net/tcp]}" "${path[net/tcp6]}"; do
-    mapfile -t -n 8192 lines <"$file" || continue
-    read_any=1
-    if [[ ${lines[*]} != *":$port_hex 01 "* ]]; then continue; fi
-    for line in "${lines[@]}"; do
-      if [[ $line == *":$port_hex 01 "* && ${#sockets} -lt 400 ]]; then
-        field=($line)
-        sockets+="$us${field[2]} ${field[9]}"
-      fi
-    done
+  local file name socket= read_any=
+  for file in "${tables[@]}"; do
+    look_at_table "$file"
+    if [[ -n $socket ]]; then break; fi
   done
   if [[ -z $read_any ]]; then link=unreadable; return; fi
-  for name in "${!fd_of[@]}"; do
-    # The socket that is seen may be the own connect that is under way.
-    if [[ $name == connect:* && -n $sockets ]]; then link=unsure$sockets; return; fi
-  done
-  if [[ -n $sockets ]]; then
-    link=established$sockets
+  if [[ -n $socket ]]; then
+    if [[ $file != "${tables[0]}" ]]; then tables=("$file" "${tables[0]}"); fi
+    for name in "${!fd_of[@]}"; do
+      # What is seen may be the own connect that is under way.
+      if [[ $name == connect:* ]]; then link=unsure$us$socket; return; fi
+    done
+    link=established$us$socket
     if ((missing_since)); then forget_connects; fi
     missing_since=0
-  elif ((missing_since == 0)); then
-    missing_since=$now next_due=0
+    return
   fi
+  link=none
+  if ((missing_since == 0)); then missing_since=$now next_due=0; fi
+}
+
+# A remote port, a blank and 01 is an established socket to that port; the first one is enough.
+# As long as it is there nothing but a search for it is paid for.
+look_at_table() {
+  local line
+  local -a lines field
+  mapfile -t -n 8192 lines <"$1" || return
+  read_any=1
+  if [[ -n $known && ${lines[*]} == *"$known"* ]]; then socket=$known_socket; return; fi
+  if [[ ${lines[*]} != *":$port_hex 01 "* ]]; then return; fi
+  for line in "${lines[@]}"; do
+    if [[ $line == *":$port_hex 01 "* ]]; then
+      field=($line)
+      known="${field[1]} ${field[2]} 01 " known_socket="${field[2]} ${field[9]}"
+      socket=$known_socket
+      return
+    fi
+  done
 }
 
 forget_connects() {
@@ -314,32 +327,35 @@ ask() {
 
 ask_what_is_due() {
   local point
-  local -r files_and_blocks='%b %f %a %S %c %d %n'
+  local -r format='%b %f %a %S %c %d %n'
   next_due=$((now + slow_every))
   ask unit "$unit_every" "$limit" exec systemctl show cloud --no-pager --property=@properties@
   ask conf "$slow_every" "$limit" read_conf
   if ((${due[mounts]:-0} <= now)); then look_at_mounts; due[mounts]=$((now + slow_every)); fi
-  ask disk "$disk_every" "$limit" exec stat -f -c "$files_and_blocks" "${local_points[@]/#/"$root"}"
+  ask disk "$disk_every" "$limit" exec stat -f -c "$format" "${local_points[@]/#/"$root"}"
   for point in "${touch_points[@]}"; do
-    ask "mount:$point" "$slow_every" "$touch_limit" exec stat -f -c "$files_and_blocks" "$root$point"
+    ask "mount:$point" "$slow_every" "$touch_limit" exec stat -f -c "$format" "$root$point"
   done
   if [[ -n $jvm ]]; then ask files "$slow_every" "$limit" count_files "$jvm_dir"; fi
-  if ((missing_since)); then ask_connect; next_due=$now; fi
+  if ((missing_since)); then ask_connect; fi
 }
 
 # One connect at a time, seldom: each one that is taken costs the management server a TLS
 # handshake that fails. One that is refused costs it nothing and is repeated sooner.
 ask_connect() {
   local address name
-  if ((now < missing_since + connect_after + jitter / 10)); then return; fi
+  local -i when from=$((missing_since + connect_after + jitter / 10))
   for name in "${!fd_of[@]}"; do if [[ $name == connect:* ]]; then return; fi; done
   for address in "${addresses[@]}"; do
     name=connect:$address
-    if ((${due[$name]:-0} <= now)); then
+    when=${due[$name]:-0}
+    if ((when < from)); then when=$from; fi
+    if ((when <= now)); then
       start "$name" "$connect_limit" try "${address%:*}" "${address##*:}"
       due[$name]=$((now + connect_every + jitter))
       return
     fi
+    if ((when < next_due)); then next_due=$when; fi
   done
 }
 
@@ -349,7 +365,7 @@ answer() {
   read -r up idle </proc/uptime
   now=$((10#${up/./}))
   told=
-  collect
+  if ((${#fd_of[@]})); then collect; fi
   look_at_jvm
   look_at_link
   if ((next_due <= now)); then ask_what_is_due; fi
