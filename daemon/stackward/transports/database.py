@@ -246,8 +246,8 @@ class CloudStackDatabase:
         words = " ".join(str(trouble.args[-1]).split())[:300] if trouble.args else ""
         text = f"{self._where}: {words}"
         if code in _BROKE:
-            cause = trouble.__cause__
-            return Unreachable(f"{text} ({cause})" if cause else text)
+            cause = str(trouble.__cause__ or "")
+            return Unreachable(text if cause in text else f"{text} ({cause})")
         if code in _TOO_SLOW:
             return TimedOut(text)
         if code is None or (isinstance(trouble, pymysql.InternalError) and code < 1000):
