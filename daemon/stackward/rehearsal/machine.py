@@ -111,6 +111,7 @@ class GuestMachine:
         self._begin_boot()
         self._is_mute = True
         self.unit.boot(self.booted_at)
+        self.unit.forget_starts()
         self._is_mute = False
         self._life += 1  # the start that the unit has just made is over long ago
         self.link = Link.READY

@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,6 +17,7 @@ from stackward.rehearsal.clock import Timers
 from stackward.rehearsal.control import Control
 from stackward.rehearsal.daemon_config import daemon_config
 from stackward.rehearsal.desk import SystemctlDesk
+from stackward.rehearsal.directory import end_leftovers, make_directory, remove_directory
 from stackward.rehearsal.doors import Door
 from stackward.rehearsal.faults import Switchboard
 from stackward.rehearsal.guests import Guest
@@ -25,7 +25,6 @@ from stackward.rehearsal.inventory import Machine, RehearsedHost, SystemVm
 from stackward.rehearsal.jumps import VM_SSH_PORT, Jump
 from stackward.rehearsal.keys import KeyRing
 from stackward.rehearsal.ledger import Ledger, LedgerLine
-from stackward.rehearsal.leftovers import end_leftovers
 from stackward.rehearsal.light import LightGuest
 from stackward.rehearsal.machine import GuestMachine, NothingInside
 from stackward.rehearsal.settings import GuestKind, RehearsalSettings
@@ -99,11 +98,13 @@ class Rehearsal:
 
     def _open_directory(self, stack: AsyncExitStack) -> Path:
         if self.settings.directory is not None:
-            self.settings.directory.mkdir(parents=True, exist_ok=True)
-            return self.settings.directory
-        directory = Path(tempfile.mkdtemp(prefix="stackward-rehearsal-"))
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        stack.callback(end_leftovers, directory)
+            directory = self.settings.directory.resolve()
+            directory.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(directory / "vms", ignore_errors=True)  # of a rehearsal that was killed
+            stack.callback(end_leftovers, directory)
+            return directory
+        directory = make_directory()
+        stack.callback(remove_directory, directory)
         return directory
 
     async def _open_desk(self, stack: AsyncExitStack) -> None:

@@ -91,8 +91,9 @@ for point in "$@"; do
   inside=${point#"${STACKWARD_ROOT%/}"}
   while IFS= read -r hung; do
     if [[ $hung == hard && $inside == /mnt/SecStorage/* ]]; then
-      # As when a request is with the server: killing the asker does not end the asking.
-      (trap '' HUP TERM; while [[ -s $run/hung ]]; do sleep 0.3; done) &
+      # As when a request is with the server: killing the asker does not end the asking, and the
+      # pipe of the answer stays open.
+      setsid /bin/bash -c 'while [[ -s $1 ]]; do sleep 0.3; done' hung "$run/hung" &
     fi
     if [[ $inside == /mnt/SecStorage/* ]]; then
       while [[ -s $run/hung ]]; do sleep 0.3; done

@@ -23,6 +23,7 @@ _AGENT_CONF = "usr/local/cloud/systemvm/conf"
 _CGROUP = "/system.slice/cloud.service"
 _LOG = "var/log/cloud.log"
 _LOGS_KEPT = 4
+_JVM_FILES = 12  # a real one has some hundred; nobody here reads more of them than their number
 _MEMORY_KB = 1014036
 # Blocks, free, available, block size, files, free files: 5 GiB and 2 TiB.
 _ROOT_FS = "1283104 700000 640000 4096 327680 280000"
@@ -194,7 +195,7 @@ class VmTree:
         parent = state.main_pid if is_java else 1
         ticks = int(state.active_at * 100)
         (directory / "fd").mkdir(parents=True, exist_ok=True)
-        for number in range(40 if is_java else 4):
+        for number in range(_JVM_FILES if is_java else 1):
             (directory / "fd" / str(number)).touch()
         self._write(directory / "comm", name)
         self._write(
@@ -204,9 +205,6 @@ class VmTree:
         )
         line = "java\0-mx512m\0com.cloud.agent.AgentShell" if is_java else "/bin/bash\0./_run.sh"
         self._write(directory / "cmdline", line)
-        (directory / "task" / str(pid)).mkdir(parents=True, exist_ok=True)
-        children = "" if is_java else str(state.jvm_pid)
-        self._write(directory / f"task/{pid}/children", children)
         # 22 fields to the start time, which is what is read of it.
         self._write(
             directory / "stat",

@@ -83,6 +83,10 @@ class Unit:
         self._next_pid = self._dice.randrange(600, 900)
         self.start()
 
+    def forget_starts(self) -> None:
+        """The start limit counts from now."""
+        self._window_from = None
+
     def start(self) -> bool:
         """False when the start limit refuses."""
         if self.state.active in ("active", "deactivating"):
@@ -107,7 +111,7 @@ class Unit:
         return self.state.active != "failed"
 
     def reset_failed(self) -> None:
-        self._window_from = None
+        self.forget_starts()
         if self.state.active == "failed":
             self.state.result = "success"
             self.state.restarts = 0

@@ -9,13 +9,14 @@ import aiohttp
 import pytest
 from cs import CloudStack
 from tests.component.rehearsal.caller import Caller, signed
+from tests.component.rehearsal.visitor import BRISK, settles
 
 from stackward.model.target import CloudState
 from stackward.rehearsal.server import Rehearsal
-from stackward.rehearsal.settings import QUICK, GuestKind, RehearsalSettings, Release
+from stackward.rehearsal.settings import GuestKind, RehearsalSettings, Release
 from stackward.rehearsal.signatures import expected_signature
 
-API_ONLY = RehearsalSettings(zones=2, guests=GuestKind.NONE, pace=QUICK)
+API_ONLY = RehearsalSettings(zones=2, guests=GuestKind.NONE, pace=BRISK)
 
 
 @pytest.fixture
@@ -28,12 +29,6 @@ async def cloud() -> AsyncIterator[Rehearsal]:
 async def caller(cloud: Rehearsal) -> AsyncIterator[Caller]:
     async with aiohttp.ClientSession() as session:
         yield Caller(cloud, session)
-
-
-async def settles(condition, *, seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 def test_the_signature_is_the_one_java_makes():
