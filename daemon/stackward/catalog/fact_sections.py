@@ -1,0 +1,294 @@
+"""One block of the fact loop to typed facts: one reader per section.
+
+What lives here: the reading. What does not: the framing of blocks (fact_loop.py), the verdicts
+(probes/). A section that is missing or odd is `Unreadable` with a reason, never an exception: one
+odd line must not cost the rest of the block.
+
+Formats: /proc as in the Linux kernel, `systemctl show` of systemd 232 to 252, `stat -f` of
+coreutils with the format in fact_loop_script.py.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address, IPv6Address
+from math import isfinite
+from typing import TypeVar
+
+from stackward.catalog.facts import (
+    CONNECT,
+    MOUNT,
+    AddressFacts,
+    ConnectFacts,
+    DiskFacts,
+    GuestFacts,
+    JvmFacts,
+    LinkFacts,
+    MemoryFacts,
+    MountFacts,
+    TouchFacts,
+    TouchResult,
+    UnitFacts,
+    Unreadable,
+    readable,
+    seconds,
+)
+from stackward.model.guest import FactBlock
+
+_BOOT_ID = re.compile(r"[0-9a-f-]{36}", re.ASCII)
+_INVOCATION_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
+# stat -f: blocks, free, available, block size, files, files free, point
+_FILE_SYSTEM = re.compile(
+    r"(\d{1,18}) (\d{1,18}) (\d{1,18}) (\d+) (\d{1,18}) (\d{1,18}) (/.*)", re.ASCII
+)
+# bash names what the C library said, in the C locale.
+_CONNECT_ERRORS = (
+    ("Connection refused", "refused"),
+    ("No route to host", "no route"),
+    ("Network is unreachable", "no route"),
+    ("Connection timed out", "timed out"),
+    ("Name or service not known", "name not known"),
+    ("Temporary failure in name resolution", "name server does not answer"),
+)
+
+
+class _OddError(Exception):
+    """Inside this module: a section cannot be read, and why."""
+
+
+_Read = TypeVar("_Read")
+
+
+def read_facts(block: FactBlock) -> GuestFacts:
+    """Read one block. Total: whatever the block holds, there is an answer."""
+    offset = _section(block, "clock", lambda lines: _clock_offset(lines, block))
+    return GuestFacts(
+        boot_id=readable(_section(block, "boot", _boot_id)),
+        release=readable(_section(block, "conf", _release)),
+        uptime_seconds=readable(_section(block, "uptime", _first_float)),
+        load_1m=readable(_section(block, "load", _first_float)),
+        clock_offset=offset,
+        clock_uncertainty=_clock_uncertainty(block),
+        unit=_section(block, "unit", lambda lines: _unit(lines, block)),
+        jvm=_section(block, "jvm", _jvm),
+        link=_section(block, "link", _link),
+        memory=_section(block, "memory", _memory),
+        disks=_section(block, "disk", _disks),
+        mounts=_section(block, "mounts", _mounts),
+        addresses=_section(block, "conf", _addresses),
+        open_files_ratio=readable(_section(block, "files", _open_files_ratio)),
+        touches={
+            name.removeprefix(MOUNT): _touch(lines)
+            for name, lines in block.sections.items()
+            if name.startswith(MOUNT) and lines
+        },
+        connects=tuple(
+            _connect(name.removeprefix(CONNECT), lines, block.ages.get(name, timedelta(0)))
+            for name, lines in sorted(block.sections.items())
+            if name.startswith(CONNECT) and lines
+        ),
+        ages=block.ages,
+        pending=block.pending,
+    )
+
+
+def _section(
+    block: FactBlock, name: str, read: Callable[[tuple[str, ...]], _Read]
+) -> _Read | Unreadable:
+    """One section through its reader. The wall between one odd section and the rest."""
+    lines = block.sections.get(name)
+    if not lines:
+        waiting = block.pending.get(name)
+        if waiting is None:
+            return Unreadable(f"the section '{name}' has not been told")
+        return Unreadable(f"'{name}' was asked {seconds(waiting)} ago and has not answered")
+    try:
+        return read(lines)
+    except _OddError as odd:
+        return Unreadable(f"'{name}': {odd}")
+    except (ValueError, IndexError, OverflowError, OSError):
+        return Unreadable(f"'{name}' reads {lines[0][:80]!r}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
+        raise _OddError(f"not a number: {text[:40]!r}")
+    return number
+
+
+def _first_float(lines: tuple[str, ...]) -> float:
+    return _finite(lines[0].split()[0])
+
+
+def _boot_id(lines: tuple[str, ...]) -> str:
+    if not _BOOT_ID.fullmatch(lines[0]):
+        raise ValueError
+    return lines[0]
+
+
+def _clock_offset(lines: tuple[str, ...], block: FactBlock) -> timedelta:
+    """Theirs minus ours: their time was read about half a round trip after we asked."""
+    theirs = datetime.fromtimestamp(_finite(lines[0]), UTC)
+    return theirs - (block.asked_at + block.round_trip / 2)
+
+
+def _clock_uncertainty(block: FactBlock) -> timedelta:
+    """Bash 4.4 tells whole seconds; the rest is the round trip."""
+    is_whole = all("." not in line for line in block.sections.get("clock", ()))
+    return block.round_trip / 2 + timedelta(seconds=1 if is_whole else 0)
+
+
+def _release(lines: tuple[str, ...]) -> str:
+    for line in lines:
+        if line.startswith("release "):
+            return line.removeprefix("release ")[:200]
+    raise _OddError("no release")
+
+
+def _jvm(lines: tuple[str, ...]) -> JvmFacts:
+    if lines[0] == "none":
+        return JvmFacts(None)
+    if lines[0] == "unknown":
+        raise _OddError("the processes of cloud.service could not be listed")
+    return JvmFacts(int(lines[0]))
+
+
+def _link(lines: tuple[str, ...]) -> LinkFacts:
+    match lines[0]:
+        case "none":
+            return LinkFacts(None)
+        case "established":
+            return LinkFacts(_peer(lines[1].split()[0]))
+        case "unsure":
+            raise _OddError("the socket that was seen may be an own connect")
+        case _:
+            raise _OddError("the socket tables could not be read")
+
+
+def _peer(text: str) -> str:
+    """An address of /proc/net/tcp{,6}: 32-bit words in the order of a little-endian machine."""
+    address, port = text.split(":")
+    words = bytes.fromhex(address)
+    packed = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))
+    if len(packed) == 4:
+        return f"{IPv4Address(packed)}:{int(port, 16)}"
+    long = IPv6Address(packed)
+    return f"{long.ipv4_mapped or f'[{long}]'}:{int(port, 16)}"
+
+
+def _memory(lines: tuple[str, ...]) -> MemoryFacts:
+    kilobytes = {}
+    for line in lines:
+        name, number, *_ = line.replace(":", " ").split()
+        kilobytes[name] = int(number)
+    total, available = kilobytes.get("MemTotal", 0), kilobytes.get("MemAvailable")
+    if total <= 0 or available is None or available < 0:
+        raise ValueError
+    return MemoryFacts(total * 1024, available * 1024)
+
+
+def _unit(lines: tuple[str, ...], block: FactBlock) -> UnitFacts:
+    told = dict(line.split("=", 1) for line in lines if "=" in line)
+    if not told.get("ActiveState"):
+        raise ValueError
+    invocation = told.get("InvocationID", "")
+    return UnitFacts(
+        load_state=told.get("LoadState", ""),
+        active_state=told["ActiveState"],
+        sub_state=told.get("SubState", ""),
+        result=told.get("Result", ""),
+        exit_code=_number(told.get("ExecMainCode")),
+        exit_status=_number(told.get("ExecMainStatus")),
+        main_pid=_number(told.get("MainPID")) or None,
+        restarts=_number(told.get("NRestarts")),
+        invocation_id=invocation if _INVOCATION_ID.fullmatch(invocation) else None,
+        active_for=_active_for(told, block),
+    )
+
+
+def _active_for(told: Mapping[str, str], block: FactBlock) -> timedelta | None:
+    entered = _number(told.get("ActiveEnterTimestampMonotonic"))
+    uptime = readable(_section(block, "uptime", _first_float))
+    if not entered or uptime is None:
+        return None
+    asked = timedelta(seconds=uptime) - block.ages.get("unit", timedelta(0))
+    lasted = asked - timedelta(microseconds=entered)
+    return lasted if lasted >= timedelta(0) else None
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and _NUMBER.fullmatch(text) else None
+
+
+def _disks(lines: tuple[str, ...]) -> tuple[DiskFacts, ...]:
+    disks = []
+    for line in lines:
+        match = _FILE_SYSTEM.fullmatch(line)
+        if match is None:
+            continue
+        blocks, free, available, files, files_free = (int(match[at]) for at in (1, 2, 3, 5, 6))
+        used = max(blocks - free, 0)
+        disks.append(
+            DiskFacts(
+                point=match[7],
+                used_ratio=used / (used + available) if used + available > 0 else None,
+                inodes_used_ratio=max(files - files_free, 0) / files if files > 0 else None,
+            )
+        )
+    if not disks:
+        raise ValueError
+    return tuple(disks)
+
+
+def _mounts(lines: tuple[str, ...]) -> tuple[MountFacts, ...]:
+    mounts = []
+    for line in lines:
+        device, point, kind, access = line.split()
+        mounts.append(MountFacts(device, point, kind, access == "ro"))
+    return tuple(mounts)
+
+
+def _addresses(lines: tuple[str, ...]) -> AddressFacts:
+    """Hosts as the agent reads them: a list with commas, `@algorithm` behind it."""
+    told: dict[str, str] = {}
+    for line in lines:
+        key, separator, value = line.replace("\\", "").partition("=")
+        if separator:
+            told.setdefault(key, value)
+    hosts = {
+        source: tuple(
+            host.strip() for host in told.get(f"{source} host", "").split("@")[0].split(",") if host
+        )
+        for source in ("properties", "cmdline")
+    }
+    if not hosts["properties"] and not hosts["cmdline"]:
+        raise _OddError("neither agent.properties nor the boot arguments name a management server")
+    port = told.get("properties port") or told.get("cmdline port") or "8250"
+    return AddressFacts(hosts["properties"], hosts["cmdline"], int(port))
+
+
+def _open_files_ratio(lines: tuple[str, ...]) -> float | None:
+    count, limit = lines[0].split()
+    return int(count) / int(limit) if limit != "unlimited" and int(limit) > 0 else None
+
+
+def _touch(lines: tuple[str, ...]) -> TouchFacts:
+    if lines[0].startswith("!killed"):
+        return TouchFacts(TouchResult.KILLED, f"no answer for {lines[0].split()[-1]} s")
+    if any(_FILE_SYSTEM.fullmatch(line) for line in lines):
+        return TouchFacts(TouchResult.ANSWERED, "answered")
+    return TouchFacts(TouchResult.REFUSED, lines[-1].rpartition(": ")[2][:120])
+
+
+def _connect(address: str, lines: tuple[str, ...], age: timedelta) -> ConnectFacts:
+    if lines[0] == "open":
+        return ConnectFacts(address, is_open=True, how="open", age=age)
+    if lines[0].startswith("!killed"):
+        return ConnectFacts(address, is_open=False, how="timed out", age=age)
+    text = " ".join(lines)
+    for words, how in _CONNECT_ERRORS:
+        if words in text:
+            return ConnectFacts(address, is_open=False, how=how, age=age)
+    return ConnectFacts(address, is_open=False, how=lines[-1].rpartition(": ")[2][:120], age=age)

@@ -1,0 +1,47 @@
+"""What a probe is, and the thresholds it is read with.
+
+What lives here: the two kinds of probes. What does not: the probes (probes/), the asking, and how
+often an answer must be bad before it is believed (core).
+
+A probe is pure and total. `Unknown` is for what could not be asked or read; it never stands for
+sick. An answer that rests on something asked a while ago says so with its age.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from stackward.catalog.facts import GuestFacts
+from stackward.model.identity import VmRole
+from stackward.model.verdict import ProbeName, Verdict
+
+EVERY_ROLE = frozenset(VmRole)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeThresholds:
+    """From when on a number is bad. The operator's policy fills it in."""
+
+    disk_used_ratio_max: float
+    inodes_used_ratio_max: float
+    memory_available_ratio_min: float
+    clock_offset_max: timedelta
+    mount_hung_after: timedelta
+    slow_stale_after: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A verdict, and how old what it rests on was when the block was sent."""
+
+    verdict: Verdict
+    age: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class GuestProbe:
+    """A question that a block of facts answers, for VMs of these roles."""
+
+    name: ProbeName
+    roles: frozenset[VmRole]
+    interpret: Callable[[GuestFacts, ProbeThresholds], Answer]

@@ -1,0 +1,72 @@
+"""The probes: every question the daemon has, and the readers of the answers.
+
+What lives here: the table of them, and one function per witness that puts all its answers into
+observations. A probe is a pure function in a file of its own; files do not know each other. A new
+one needs a line in the table and tests for each of its three verdicts.
+"""
+
+from datetime import datetime
+
+from stackward.catalog.fact_sections import read_facts
+from stackward.catalog.facts import marks, readings
+from stackward.catalog.probe import EVERY_ROLE, GuestProbe, ProbeThresholds
+from stackward.catalog.probes.agent import interpret_link, interpret_process, interpret_unit
+from stackward.catalog.probes.clock import interpret_clock
+from stackward.catalog.probes.cloud import interpret_agent, interpret_database, interpret_state
+from stackward.catalog.probes.disk import interpret_disk
+from stackward.catalog.probes.management import interpret_management
+from stackward.catalog.probes.memory import interpret_memory
+from stackward.catalog.probes.storage import interpret_storage
+from stackward.model.guest import FactBlock, GuestMarks, GuestReadings
+from stackward.model.identity import VmRole
+from stackward.model.target import DatabaseWitness, Target, Witness
+from stackward.model.verdict import Observation, ProbeName, Source
+
+GUEST_PROBES: tuple[GuestProbe, ...] = (
+    GuestProbe(ProbeName.AGENT_UNIT, EVERY_ROLE, interpret_unit),
+    GuestProbe(ProbeName.AGENT_PROCESS, EVERY_ROLE, interpret_process),
+    GuestProbe(ProbeName.AGENT_LINK, EVERY_ROLE, interpret_link),
+    GuestProbe(ProbeName.MANAGEMENT, EVERY_ROLE, interpret_management),
+    GuestProbe(ProbeName.STORAGE, frozenset({VmRole.SECONDARY_STORAGE}), interpret_storage),
+    GuestProbe(ProbeName.DISK, EVERY_ROLE, interpret_disk),
+    GuestProbe(ProbeName.MEMORY, EVERY_ROLE, interpret_memory),
+    GuestProbe(ProbeName.CLOCK, EVERY_ROLE, interpret_clock),
+)
+
+
+def observe_block(
+    block: FactBlock, target: Target, thresholds: ProbeThresholds
+) -> tuple[tuple[Observation, ...], GuestMarks, GuestReadings]:
+    """All that one block says about a VM. What was asked earlier is dated back by its age."""
+    facts = read_facts(block)
+    observations = []
+    for probe in GUEST_PROBES:
+        if target.role in probe.roles:
+            answer = probe.interpret(facts, thresholds)
+            observed_at = block.received_at - answer.age
+            observations.append(
+                Observation(target.id, probe.name, Source.SSH, answer.verdict, observed_at)
+            )
+    return tuple(observations), marks(facts), readings(facts)
+
+
+def observe_target(target: Target, at: datetime) -> tuple[Observation, ...]:
+    """What a listing says. Where the database stands in for the API, it speaks as the database."""
+    running = interpret_state(target)
+    if target.witness is Witness.DATABASE:
+        told = DatabaseWitness(at, {target.id: target.agent_state})
+        return (
+            Observation(target.id, ProbeName.CLOUD_STATE, Source.DATABASE, running, at),
+            *observe_database(told, target),
+        )
+    return (
+        Observation(target.id, ProbeName.CLOUD_STATE, Source.API, running, at),
+        Observation(target.id, ProbeName.CLOUD_AGENT, Source.API, interpret_agent(target), at),
+    )
+
+
+def observe_database(witness: DatabaseWitness, target: Target) -> tuple[Observation, ...]:
+    """What the database says of one VM's agent."""
+    verdict = interpret_database(witness, target)
+    at = witness.observed_at
+    return (Observation(target.id, ProbeName.DATABASE_AGENT, Source.DATABASE, verdict, at),)
