@@ -22,7 +22,7 @@ from stackward.model.identity import VmRole
 from stackward.model.target import DatabaseWitness, Target, Witness
 from stackward.model.verdict import Observation, ProbeName, Source
 
-GUEST_PROBES: tuple[GuestProbe, ...] = (
+PROBES_INSIDE: tuple[GuestProbe, ...] = (
     GuestProbe(ProbeName.AGENT_UNIT, EVERY_ROLE, interpret_unit),
     GuestProbe(ProbeName.AGENT_PROCESS, EVERY_ROLE, interpret_process),
     GuestProbe(ProbeName.AGENT_LINK, EVERY_ROLE, interpret_link),
@@ -40,7 +40,7 @@ def observe_block(
     """All that one block says about a VM. What was asked earlier is dated back by its age."""
     facts = read_facts(block)
     observations = []
-    for probe in GUEST_PROBES:
+    for probe in PROBES_INSIDE:
         if target.role in probe.roles:
             answer = probe.interpret(facts, thresholds)
             observed_at = block.received_at - answer.age
