@@ -125,11 +125,10 @@ async def conclude(tools: Tools, intent: Entry, outcome: Outcome) -> Outcome:
     """Journal the outcome, however long that takes, then tell it. Returns it, redacted."""
     outcome = Outcome(outcome.kind, tools.redact(outcome.reason))
     is_advice = outcome.kind is OutcomeKind.WOULD_HAVE
-    at = tools.clock.now()
     entry = replace(
         intent,
         kind=EntryKind.WOULD_HAVE if is_advice else EntryKind.OUTCOME,
-        at=at,
+        at=tools.clock.now(),
         text=f"{outcome.kind}: {outcome.reason}",
         outcome=outcome,
         evidence=(),
@@ -143,17 +142,23 @@ async def conclude(tools: Tools, intent: Entry, outcome: Outcome) -> Outcome:
         outcome=outcome.kind.value,
         reason=outcome.reason,
     )
-    if intent.target_id is not None and intent.intent_id is not None and intent.action is not None:
-        tools.sink.put(
-            StepFinished(
-                target_id=intent.target_id,
-                intent_id=intent.intent_id,
-                action=intent.action,
-                outcome=outcome,
-                at=at,
-            )
-        )
+    tell(tools, intent, outcome)
     return outcome
+
+
+def tell(tools: Tools, intent: Entry, outcome: Outcome) -> None:
+    """The outcome is an event like any other."""
+    if intent.target_id is None or intent.intent_id is None or intent.action is None:
+        return  # a row of the journal that does not say whose outcome this is
+    tools.sink.put(
+        StepFinished(
+            target_id=intent.target_id,
+            intent_id=intent.intent_id,
+            action=intent.action,
+            outcome=outcome,
+            at=tools.clock.now(),
+        )
+    )
 
 
 async def _write_until_written(tools: Tools, entry: Entry) -> None:

@@ -11,6 +11,7 @@ from stackward.act.errand import (
     conclude,
     intent_of,
     note_accepted,
+    tell,
     write,
     write_begun,
 )
@@ -23,6 +24,7 @@ from stackward.catalog.actions import ACTIONS
 from stackward.errors import JournalError
 from stackward.model.entry import Entry
 from stackward.model.event import StepBegun, StepStarted
+from stackward.model.identity import IntentId
 from stackward.model.outcome import Outcome, OutcomeKind
 from stackward.model.plan import Mode, Step
 
@@ -40,20 +42,21 @@ class Executor:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
 
-    async def run(self, step: Step) -> Outcome:
+    async def run(self, step: Step, intent_id: IntentId) -> Outcome:
         """One step from intent to outcome. Cancellation leaves the intent open."""
         tools = self._tools
-        intent = intent_of(step, tools.new_intent_id(), tools.clock.now())
+        intent = intent_of(step, intent_id, tools.clock.now())
         try:
             await write(tools, intent)
         except JournalError as error:
             tools.log.warning("intent not journalled", vm=step.target_name, reason=str(error))
-            return Outcome(OutcomeKind.WITHDRAWN, f"the intent could not be journalled: {error}")
-        assert intent.intent_id is not None
+            outcome = _withdrawn(f"the intent could not be journalled: {error}")
+            tell(tools, intent, outcome)
+            return outcome
         tools.sink.put(
             StepStarted(
                 target_id=step.target_id,
-                intent_id=intent.intent_id,
+                intent_id=intent_id,
                 action=step.action,
                 episode_id=step.episode_id,
                 at=intent.at,

@@ -1,13 +1,11 @@
 """What acting needs from the other rooms, in one value, and its own numbers."""
 
 import itertools
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from stackward.act.lease import Leases
 from stackward.model.guest import FactBlock, GuestMarks, GuestReadings
-from stackward.model.identity import IntentId
 from stackward.model.target import Target
 from stackward.model.verdict import Observation
 from stackward.ports import (
@@ -55,10 +53,6 @@ class ActSettings:
     journal_retry: float = 5.0
 
 
-def _new_intent_id() -> IntentId:
-    return IntentId(uuid.uuid4().hex)
-
-
 def _unchanged(text: str) -> str:
     return text
 
@@ -87,6 +81,5 @@ class Tools:
     settings: ActSettings = field(default_factory=ActSettings)
     redact: Callable[[str], str] = _unchanged
     count_crash: Callable[[str], None] = _nobody_counts
-    new_intent_id: Callable[[], IntentId] = _new_intent_id
     leases: Leases = field(default_factory=Leases)
     ticks: "itertools.count[int]" = field(default_factory=lambda: itertools.count(FIRST_TICK))

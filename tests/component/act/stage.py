@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
+from stackward.act.executor import Executor
 from stackward.act.tools import Tools
 from stackward.model.diagnosis import Diagnosis, DiagnosisCode, Subject
 from stackward.model.entry import Entry, EntryKind
@@ -62,7 +63,11 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.cloud = SmallCloud(self.journal)
-        self._ids = (IntentId(f"intent-{number}") for number in itertools.count(1))
+        self._ids = itertools.count(1)
+
+    async def run(self, tools: Tools, step: Step) -> Outcome:
+        """One step under an id of its own."""
+        return await Executor(tools).run(step, IntentId(f"intent-{next(self._ids)}"))
 
     def tools(self, switch: KillSwitch | None = None, **changes: Any) -> Tools:
         wrap = KillSwitch().wrap if switch is None else switch.wrap
@@ -77,7 +82,6 @@ class Stage:
             snapshots=wrap(self.cloud),
             read_facts=self.cloud.read_facts,
             count_crash=self.crashes.append,
-            new_intent_id=lambda: next(self._ids),
         )
         return replace(tools, **changes)
 

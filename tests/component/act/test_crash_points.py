@@ -23,6 +23,7 @@ from stackward.act.tools import ActSettings, Tools
 from stackward.errors import JournalError, TimedOut
 from stackward.model.entry import EntryKind, OpenIntent
 from stackward.model.event import StepFinished
+from stackward.model.identity import IntentId
 from stackward.model.outcome import Outcome, OutcomeKind
 from stackward.model.plan import ActionName, Step
 from stackward.ports import JobStatus
@@ -33,6 +34,7 @@ from tests.fakes.kill import Killed, KillSwitch, Manner
 from tests.fakes.small_cloud import Faults
 from tests.fakes.virtual_loop import run_virtually
 
+ID = IntentId("intent-1")
 RESTART, REBOOT = ActionName.RESTART_AGENT, ActionName.REBOOT_SYSTEM_VM
 ACTIONS = [RESTART, REBOOT]
 
@@ -48,7 +50,7 @@ class Daemon:
     recover: Recoverer = recover
 
 
-REAL = Daemon(run=lambda tools, step: Executor(tools).run(step))
+REAL = Daemon(run=lambda tools, step: Executor(tools).run(step, ID))
 
 WEATHERS: dict[str, Faults] = {
     "fair": Faults(),
@@ -197,7 +199,7 @@ def test_a_request_on_its_way_when_the_daemon_dies_is_never_sent_again(action: A
             async def play(stage: Stage = stage, seconds: float = seconds + 0.05) -> None:
                 try:
                     async with asyncio.timeout(seconds):
-                        await Executor(stage.tools(settings=HASTY)).run(a_hasty_step(action))
+                        await Executor(stage.tools(settings=HASTY)).run(a_hasty_step(action), ID)
                 except TimeoutError:
                     pass
                 await restart(stage, REAL, KillSwitch())
@@ -273,14 +275,14 @@ async def send_first(tools: Tools, step: Step) -> None:
                 del self.entry
             return await tools.journal.append(entry)
 
-    await Executor(replace(tools, journal=Late())).run(step)  # type: ignore[arg-type]
+    await Executor(replace(tools, journal=Late())).run(step, ID)  # type: ignore[arg-type]
 
 
 async def try_twice(tools: Tools, step: Step) -> None:
     """Sends once more when no answer came."""
     try:
         async with asyncio.timeout(5):
-            await Executor(tools).run(step)
+            await Executor(tools).run(step, ID)
     except TimeoutError:
         found = await tools.journal.open_intents()
         await send_again(found, tools)
@@ -317,6 +319,6 @@ def test_the_row_is_written_before_the_request_and_not_only_asked_for():
                 raise JournalError("disk full")
             return await stage.journal.append(entry)
 
-    run_virtually(Executor(stage.tools(journal=FailsOnce())).run(a_step()))
+    run_virtually(Executor(stage.tools(journal=FailsOnce())).run(a_step(), ID))
     assert stage.cloud.ledger == []
     check_the_books(stage)

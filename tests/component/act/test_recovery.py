@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import pytest
 
-from stackward.act.executor import Executor
 from stackward.act.recovery import recover
 from stackward.errors import TimedOut, Unreachable
 from stackward.model.entry import EntryKind, OpenIntent
@@ -26,10 +25,10 @@ async def die_at(stage: Stage, step: Step, call: str, manner: Manner) -> None:
     """Run the step and die at its first call of this name."""
     counting = KillSwitch()
     rehearsal = Stage()
-    await Executor(rehearsal.tools(counting)).run(step)
+    await rehearsal.run(rehearsal.tools(counting), step)
     switch = KillSwitch(counting.calls.index(call) + 1, manner)
     with pytest.raises(Killed):
-        await Executor(stage.tools(switch)).run(step)
+        await stage.run(stage.tools(switch), step)
 
 
 def die_and_recover(stage: Stage, step: Step, call: str, manner: Manner) -> OutcomeKind:
@@ -104,7 +103,7 @@ def test_a_request_still_on_its_way_after_the_restart_is_found_when_it_arrives()
         stage.cloud.faults.reply = TimedOut("silence")
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(10):
-                await Executor(stage.tools()).run(a_step(REBOOT))
+                await stage.run(stage.tools(), a_step(REBOOT))
         assert stage.cloud.ledger == []
         await recover(await stage.journal.open_intents(), stage.tools())
 
