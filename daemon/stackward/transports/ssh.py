@@ -9,10 +9,8 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from random import Random
-from typing import NamedTuple
 
 import asyncssh
 
@@ -28,6 +26,7 @@ from stackward.errors import (
     Unreachable,
 )
 from stackward.transports.ssh_channels import Conversation
+from stackward.transports.ssh_places import JUMP_LEGS, Place, told
 from stackward.transports.ssh_settings import (
     CIPHERS,
     HOST_KEY_ALGORITHMS,
@@ -42,30 +41,6 @@ WINDOW_BYTES = 128 * 1024  # per channel: what a peer may send beyond what is be
 # A jump's kernel gives up a connect after about 127 s; until then a late "open" may come.
 LATE_OPEN_SECONDS = 150.0
 STDERR_BYTES_MAX = 200
-TOLD_MAX = 300  # characters of a peer's own words in one of our sentences
-
-
-class Legs(NamedTuple):
-    """What the three parts of a login are called."""
-
-    tcp: Leg
-    host_key: Leg
-    auth: Leg
-
-
-JUMP_LEGS = Legs(Leg.JUMP_TCP, Leg.JUMP_HOST_KEY, Leg.JUMP_AUTH)
-VM_LEGS = Legs(Leg.INNER_TCP, Leg.INNER_HOST_KEY, Leg.INNER_AUTH)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """One sshd. `said` names it in sentences, `alias` is its other name in known_hosts."""
-
-    said: str
-    alias: str
-    address: str
-    port: int
-    legs: Legs
 
 
 class _Greeter(asyncssh.SSHClient):
@@ -134,7 +109,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
             return
         text = f"{self._way.place.said}: the channel ended, {self._end}"
         if self._stderr:
-            text += f": {_told(self._stderr.decode('ascii', 'replace'))}"
+            text += f": {told(self._stderr.decode('ascii', 'replace'))}"
         self._conversation.ended(Unreachable(text, leg=Leg.CHANNEL))
 
 
@@ -178,14 +153,14 @@ class SshWay:
         """The connection is gone."""
         if self.reason:
             return
-        self.reason = _told(error or "it was closed")
+        self.reason = told(error or "it was closed")
         self.on_lost(self.broken())
 
     def broken(self, error: Exception | None = None) -> TransportError:
         """What to say of a connection that ended: the jump's end explains that of its VMs."""
         if not self.reason and self._jump is not None and self._jump.is_closed:
             return self._jump.broken()
-        reason = self.reason or _told(error or "it was closed")
+        reason = self.reason or told(error or "it was closed")
         text = f"the connection to {self.place.said} broke: {reason}"
         is_jump = self.place.legs is JUMP_LEGS
         return Unreachable(text, leg=Leg.JUMP_TCP if is_jump else Leg.CHANNEL)
@@ -215,7 +190,7 @@ class SshWay:
         except (asyncssh.Error, OSError) as error:
             if self.is_closed or isinstance(error, asyncssh.DisconnectError):
                 raise self.broken(error) from error
-            text = f"{self.place.said} refuses a channel: {_told(error)}"
+            text = f"{self.place.said} refuses a channel: {told(error)}"
             raise Refused(text, kind=RefusalKind.OTHER, leg=Leg.CHANNEL) from error
 
 
@@ -447,40 +422,34 @@ def _failed_login(place: Place, greeter: _Greeter, error: Exception) -> Transpor
     """A login that failed, in our words."""
     said, legs = place.said, place.legs
     leg = legs.auth if greeter.is_logging_in else legs.tcp
-    told = _told(error)
+    words = told(error)
     match error:
         case TimeoutError():
             return TimedOut(f"{said} {_stage(greeter)} in time", leg=leg, maybe_sent=False)
         case asyncssh.ChannelOpenError(code=asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED):
-            text = f"{said}: the hypervisor's sshd forbids forwarding to it: {told}"
+            text = f"{said}: the hypervisor's sshd forbids forwarding to it: {words}"
             return Refused(text, kind=RefusalKind.NOT_ALLOWED, leg=leg, maybe_sent=False)
         case asyncssh.ChannelOpenError() | OSError():
-            return Unreachable(f"{said} cannot be connected to: {told}", leg=leg, maybe_sent=False)
+            return Unreachable(f"{said} cannot be connected to: {words}", leg=leg, maybe_sent=False)
         case asyncssh.HostKeyNotVerifiable():
             return _refused_key(place, _fingerprint(greeter))
         case asyncssh.KeyExchangeFailed() if "host key" in str(error):
-            return _refused_key(place, f"none of the expected types ({told})")
+            return _refused_key(place, f"none of the expected types ({words})")
         case asyncssh.KeyExchangeFailed():
-            text = f"{said} has no cipher in common with us: {told}"
+            text = f"{said} has no cipher in common with us: {words}"
             return Refused(text, kind=RefusalKind.OTHER, leg=leg, maybe_sent=False)
         case asyncssh.PermissionDenied():
             text = f"{said} does not accept our key"
             return Refused(text, kind=RefusalKind.AUTHENTICATION, leg=leg, maybe_sent=False)
         case asyncssh.ConnectionLost():
-            text = f"{said} {_stage(greeter)}, the connection broke: {told}"
+            text = f"{said} {_stage(greeter)}, the connection broke: {words}"
             return Unreachable(text, leg=leg, maybe_sent=False)
         case asyncssh.DisconnectError() if greeter.is_logging_in:
-            text = f"{said} ended the login: {told}"
+            text = f"{said} ended the login: {words}"
             return Refused(text, kind=RefusalKind.AUTHENTICATION, leg=leg, maybe_sent=False)
         case _:
-            text = f"{said} does not speak SSH as it should: {type(error).__name__}: {told}"
+            text = f"{said} does not speak SSH as it should: {type(error).__name__}: {words}"
             return Garbled(text, leg=leg, maybe_sent=False)
-
-
-def _told(words: object) -> str:
-    """What a peer or the library said: on one line, printable, and not long."""
-    line = " ".join(str(words).split())
-    return "".join(letter for letter in line[:TOLD_MAX] if letter.isprintable())
 
 
 def _stage(greeter: _Greeter) -> str:

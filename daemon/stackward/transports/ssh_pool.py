@@ -9,9 +9,10 @@ from stackward.errors import Leg, Unreachable
 from stackward.model.identity import HostId, TargetId, TemplateId
 from stackward.model.target import HypervisorHost, SshRoute, Target
 from stackward.ports import Clock
-from stackward.transports.ssh import JUMP_LEGS, VM_LEGS, Place, SshWay
+from stackward.transports.ssh import SshWay
 from stackward.transports.ssh_channels import FactChannel
 from stackward.transports.ssh_limits import BackOff
+from stackward.transports.ssh_places import JUMP_LEGS, VM_LEGS, Place
 from stackward.transports.ssh_settings import SshSettings
 
 
