@@ -26,6 +26,10 @@ from tests.fakes.journal import MemoryJournal
 
 REBOOT_CLASS = "org.apache.cloudstack.api.command.admin.systemvm.RebootSystemVmCmd"
 TARGET = a_target("v-2-VM", agent_state=AgentState.ALERT)
+STATE = a_state(target=TARGET)
+FLEET = a_fleet()
+POLICY = a_policy()
+ROUND_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,6 @@ class SmallCloud:
             {"rebootSystemVm", "listAsyncJobs", "queryAsyncJobResult"}
         )
         self.demotion: str | None = None
-        self.source_up = True
         self.has_picture = True
 
     @property
@@ -294,18 +297,18 @@ class SmallCloud:
         if not self.has_picture:
             return None
         now = self.clock.now()
-        fleet = a_fleet(self._state(now), capabilities=self.capabilities_known)
-        sources = {
-            source: replace(memory, is_up=self.source_up)
-            for source, memory in fleet.sources.items()
-        }
-        fleet = replace(fleet, demotion=self.demotion, sources=sources)
+        fleet = replace(
+            FLEET,
+            targets={self.target.id: self._state(now)},
+            capabilities=self.capabilities_known,
+            demotion=self.demotion,
+        )
         return Snapshot(
             taken_at=now,
             started_at=now,
             round_number=int(self.clock.monotonic()),
             fleet=fleet,
-            policy=a_policy(),
+            policy=POLICY,
             health={},
             diagnoses={},
             fleet_diagnoses=(),
@@ -315,7 +318,7 @@ class SmallCloud:
 
     async def next_after(self, round_number: int) -> Snapshot:
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(ROUND_SECONDS)
             snapshot = self.latest()
             if snapshot is not None and snapshot.round_number > round_number:
                 return snapshot
@@ -326,7 +329,8 @@ class SmallCloud:
         link: Verdict = Failed(Sign.LINK_DOWN, "no socket")
         api = _memory(Passed("Up") if is_up else not_up, Source.API, now)
         inside = _memory(Passed("connected") if self.is_well else link, Source.SSH, now)
-        return a_state(
+        return replace(
+            STATE,
             target=self.target,
             probes={ProbeName.CLOUD_AGENT: api, ProbeName.AGENT_LINK: inside},
             marks=self.marks,
