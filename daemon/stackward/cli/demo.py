@@ -119,7 +119,7 @@ class _Stage:
     """Prints with the seconds since the curtain rose."""
 
     console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
-    began: float = field(default_factory=lambda: time.perf_counter())
+    began: float = field(default_factory=time.perf_counter)
 
     def say(self, text: str, style: str = "") -> None:
         self.console.print(
