@@ -1,16 +1,22 @@
 """Remembers across restarts that a promise was broken: a file beside the pause file."""
 
 from datetime import datetime
+from typing import Protocol
 
 from stackward.errors import JournalError
-from stackward.ports import Log, Pause
-from stackward.transports.pause import PauseFile
+from stackward.ports import Log, Pause, PauseSwitch
+
+
+class WritableSwitch(PauseSwitch, Protocol):
+    """A pause file that can be written."""
+
+    def write(self, pause: Pause) -> None: ...
 
 
 class DemotionFile:
     """Implements `DemotionSwitch` on a file that only a person removes."""
 
-    def __init__(self, file: PauseFile, log: Log) -> None:
+    def __init__(self, file: WritableSwitch, log: Log) -> None:
         self._file = file
         self._log = log
         self._unwritten: str | None = None

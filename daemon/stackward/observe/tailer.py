@@ -5,16 +5,19 @@ place read up to is kept in the durable memory only after the events before it w
 The containment wall stands round one record: it is counted, and the place moves on.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from stackward.catalog.records import Record, RecordAssembler
-from stackward.catalog.signatures import SignatureSet
+from stackward.catalog.signatures import LogReading, SignatureSet
 from stackward.errors import TransportError
 from stackward.model.event import Sighted
-from stackward.model.guest import LogChunk, LogPosition
+from stackward.model.guest import LogPosition
 from stackward.model.identity import TargetId
 from stackward.model.sighting import Sighting
+from stackward.model.target import Target
 from stackward.observe.equipment import Equipment
 from stackward.observe.roster import Roster
 from stackward.ports import Guests
@@ -63,8 +66,8 @@ class Tailer:
             try:
                 await self._follow(target_id)
                 reason = "the log ended"
-            except TransportError as trouble:
-                reason = str(trouble)
+            except* TransportError as group:
+                reason = "; ".join(str(trouble) for trouble in group.exceptions)
             self._sink.put(
                 Sighted(target_id=target_id, sightings=(), position=None, at=self._clock.now())
             )
@@ -76,33 +79,87 @@ class Tailer:
 
     async def _follow(self, target_id: TargetId) -> None:
         way = self._roster.way(target_id)
-        assembler = RecordAssembler()
-        async for chunk in self._guests.follow(way.target, way.host, self.positions.get(target_id)):
-            sightings: list[Sighting] = []
-            for record in assembler.feed(chunk):
-                sighting = self._read(target_id, record, chunk)
-                if sighting is not None:
-                    sightings.append(sighting)
-            self.lines += len(chunk.lines)
-            self._sink.put(
-                Sighted(
-                    target_id=target_id,
-                    sightings=tuple(sightings),
-                    position=chunk.end,
-                    at=chunk.received_at,
-                    gap_bytes_min=chunk.gap_bytes_min,
-                )
-            )
-            self.positions[target_id] = chunk.end
-            # A long burst is read in slices so that no other VM waits for it.
-            await self._clock.sleep(0)
+        reader = _LogReader(way.target, self.signatures)
+        async with asyncio.TaskGroup() as group:
+            flushing = group.create_task(self._flush_held(reader))
+            async for chunk in self._guests.follow(
+                way.target, way.host, self.positions.get(target_id)
+            ):
+                reader.place = chunk.end
+                records = reader.assembler.feed(chunk)
+                reader.has_held.set()
+                self.lines += len(chunk.lines)
+                self._tell(reader, records, chunk.received_at, chunk.gap_bytes_min)
+                # A long burst is read in slices so that no other VM waits for it.
+                await self._clock.sleep(0)
+            flushing.cancel()
 
-    def _read(self, target_id: TargetId, record: Record, chunk: LogChunk) -> Sighting | None:
-        try:
-            return self.signatures.classify(
-                record, self._roster.way(target_id).target.role, chunk.received_at
+    async def _flush_held(self, reader: "_LogReader") -> None:
+        """Give a record that waits for the rest of its trace out when its time is up."""
+        while True:
+            await reader.has_held.wait()
+            due_at = reader.assembler.due_at
+            if due_at is None:
+                reader.has_held.clear()
+                continue
+            now = self._clock.now()
+            if now < due_at:
+                await self._clock.sleep((due_at - now).total_seconds())
+                continue
+            self._tell(reader, reader.assembler.flush(now), now, 0)
+
+    def _tell(
+        self,
+        reader: "_LogReader",
+        records: tuple[Record, ...],
+        at: datetime,
+        gap_bytes_min: int | None,
+    ) -> None:
+        reader.take(self.signatures)
+        # Lines that waited to be read may be older than the last flush: time must not go back.
+        at = reader.told_at = max(at, reader.told_at or at)
+        sightings = [
+            sighting
+            for record in records
+            if (sighting := self._read(reader, record, at)) is not None
+        ]
+        # A record that is held back is not read yet: the place stays before it.
+        position = reader.assembler.held_from or reader.place
+        self._sink.put(
+            Sighted(
+                target_id=reader.target.id,
+                sightings=tuple(sightings),
+                position=position,
+                at=at,
+                gap_bytes_min=gap_bytes_min,
             )
+        )
+        if position is not None:
+            self.positions[reader.target.id] = position
+
+    def _read(self, reader: "_LogReader", record: Record, at: datetime) -> Sighting | None:
+        try:
+            return reader.reading.read(record, at)
         except Exception:  # the wall round one log record
             self._walls.hit("log-record")
-            self._log.exception("log record could not be read", target=target_id)
+            self._log.exception("log record could not be read", target=reader.target.id)
             return None
+
+
+class _LogReader:
+    """One log while it is followed."""
+
+    def __init__(self, target: Target, signatures: SignatureSet) -> None:
+        self.target = target
+        self.assembler = RecordAssembler()
+        self.place: LogPosition | None = None
+        self.told_at: datetime | None = None
+        self.has_held = asyncio.Event()
+        self._signatures = signatures
+        self.reading = LogReading(signatures, target.role)
+
+    def take(self, signatures: SignatureSet) -> None:
+        """Go on with other signatures, if a reload has brought some."""
+        if signatures is not self._signatures:
+            self._signatures = signatures
+            self.reading = LogReading(signatures, self.target.role)
