@@ -65,7 +65,7 @@ def _new_life(errand: Errand, state: TargetState) -> str:
     if _differs(before.boot_id, now.boot_id):
         return f"boot_id is now {now.boot_id}"
     if errand.action.name is ActionName.RESTART_AGENT and _is_new_start(before, now):
-        return f"InvocationID is now {now.invocation_id}"
+        return f"InvocationID is now {now.invocation_id}, JVM {now.agent_pid}"
     return ""
 
 
@@ -74,7 +74,12 @@ def _differs(before: str | None, now: str | None) -> bool:
 
 
 def _is_new_start(before: GuestMarks, now: GuestMarks) -> bool:
-    """A unit that had no InvocationID was never started; then any is a new one."""
+    """A unit that had no InvocationID was never started; then any is a new one.
+
+    Where systemd is too old to tell one at all, a JVM that was not there has to do.
+    """
+    if now.invocation_id is None and before.invocation_id is None:
+        return now.agent_pid is not None and now.agent_pid != before.agent_pid
     return now.invocation_id is not None and now.invocation_id != before.invocation_id
 
 

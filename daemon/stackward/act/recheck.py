@@ -108,6 +108,8 @@ def judge_facts(
     }
     if found:
         is_restarting = any(verdict.sign is Sign.UNIT_RESTARTING for verdict in found.values())
+        if not is_restarting and isinstance(fresh.get(ProbeName.AGENT_PROCESS), Passed):
+            return NotYet("a JVM is there, and systemd's word on the unit is older")
         seen = tuple(f"{probe}: {verdict.evidence}" for probe, verdict in found.items())
         return _judge_marks(step.marks, marks, seen, is_restarting=is_restarting)
     if all(isinstance(fresh.get(probe), Passed) for probe in _DEAD):

@@ -129,6 +129,13 @@ def test_a_new_life_is_a_mark_that_changed_and_was_seen_since(
     assert proof.is_complete is counts
 
 
+def test_where_systemd_tells_no_invocation_a_jvm_that_was_not_there_has_to_do():
+    before = GuestMarks(boot_id="boot-1")
+    alive = replace(before, agent_pid=812)
+    assert weighed(an_errand(marks=before), a_well_state(marks=alive)).is_complete
+    assert not weighed(an_errand(marks=alive), a_well_state(marks=alive)).is_complete
+
+
 def test_a_new_start_of_the_agent_is_no_reboot():
     reboot = an_errand(ActionName.REBOOT_SYSTEM_VM)
     assert not weighed(reboot, a_well_state()).is_new_life

@@ -110,6 +110,13 @@ def test_a_unit_on_its_way_to_another_state_is_left_alone(unit: Unit, state: str
     assert unit.changes == []
 
 
+@pytest.mark.parametrize("state", ["active", "activating"])
+def test_a_unit_whose_life_cannot_be_told_is_touched_only_when_dead(unit: Unit, state: str):
+    assert isinstance(unit.restart(None, state=state, invocation_id="[unprintable]"), Changed)
+    assert unit.changes == []
+    assert unit.restart(None, invocation_id="[unprintable]") == Done()
+
+
 @pytest.mark.parametrize("load", ["not-found", "masked", "error", ""])
 def test_a_unit_that_cannot_be_started_is_left_alone(unit: Unit, load: str):
     assert isinstance(unit.restart(ID, load=load), Declined)

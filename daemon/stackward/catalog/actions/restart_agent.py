@@ -24,9 +24,10 @@ INVOCATION_ID = re.compile(r"[0-9a-f]{32}")
 NEVER_STARTED = "none"
 _SAID_MAX = 200
 
-# A unit without InvocationID was never started in this boot. `show` answers for a unit that does
-# not exist too, so LoadState is asked. A state `failed` keeps the start limit: reset it first.
-# Whatever is not in the list of states below is on its way to another state: hands off.
+# A unit without InvocationID was never started in this boot, or its systemd is too old to tell;
+# then only a dead one is touched. `show` answers for a unit that does not exist too, so LoadState
+# is asked. A state `failed` keeps the start limit: reset it first. Whatever is not in the list of
+# states below is on its way to another state: hands off.
 _COMMAND = """\
 expected=__EXPECTED__
 say() { printf 'stackward: %s\\n' "$*"; exit 0; }
@@ -45,11 +46,13 @@ END
 [ "$load" = loaded ] || say refused "cloud.service is not loaded: $load"
 case $id in *[!0-9a-f]* | '') id=none ;; esac
 [ "$id" = "$expected" ] || say changed "$id"
-case $state in
-  failed)
+case $state:$id in
+  failed:*)
     out=$(systemctl reset-failed cloud 2>&1) ||
       say refused "systemctl reset-failed: $(printf %s "$out" | tr '\\n' ' ')" ;;
-  inactive | active | activating) ;;
+  inactive:*) ;;
+  active:none | activating:none) say changed "$id $state" ;;
+  active:* | activating:*) ;;
   *) say changed "$id $state" ;;
 esac
 out=$(systemctl --no-block restart cloud 2>&1) ||
