@@ -12,22 +12,38 @@ Rules of the room:
 """
 
 import re
+from dataclasses import dataclass
 
 MASK = "[redacted]"
 
-_TELLTALE = (
-    r"(?:[\w.\-]{0,60}?(?:password|passwd|passphrase|passcode|secret|credential|encryptor|"
-    r"(?:api|secret|private|access|encrypt|encryption|auth|ssh)[_.\-]?key|[_.\-]token|"
-    r"(?:auth|access|session|extra)[ _.\-]?token|signature|sessionkey|jsessionid)"
-    r"[\w.\-]{0,40}|sid|tokens?)"
+# What the name of a secret contains; `token` only as a whole word.
+_NEEDLES = (
+    *("password", "passwd", "passphrase", "passcode", "secret", "credential", "encryptor"),
+    *("signature", "sessionkey", "jsessionid", "token", "key"),
 )
+_CORE = (
+    r"(?:passw(?:or)?d|passphrase|passcode|secret|credential|encryptor|signature|jsessionid|"
+    r"(?:api|secret|private|access|encrypt|encryption|auth|ssh|session)[_.\-]?key|[_.\-]token|"
+    r"(?:auth|access|session|extra)[ _.\-]?token|(?<![\w.\-])tokens?(?![\w.\-]))"
+)
+_NAME_TAIL = r"[\w.\-]{0,40}+"
 # A value ends at white space, a quote, or at what separates one field from the next.
 _VALUE = r"""(?:"(?:[^"\\\n]|\\.)*+"?|'(?:[^'\\\n]|\\.)*+'?|[^\s"'&,;<>]++)"""
 _NEW = r"(?!\[redacted\])"
 
-_RULES: tuple[tuple[re.Pattern[str], str], ...] = (
-    # A private key, also one whose end was cut off.
-    (
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """A pattern, tried only on a text that holds one of the needles in lower case."""
+
+    needles: tuple[str, ...]
+    pattern: re.Pattern[str]
+    replacement: str
+
+
+_RULES = (
+    _Rule(  # a private key, also one whose end was cut off
+        ("private key-----",),
         re.compile(
             r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----"
             r"(?:(?!-----END ).)*+(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----)?",
@@ -35,26 +51,43 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
         ),
         MASK,
     ),
-    # scheme://user:password@host
-    (re.compile(r"(?<=://)[^\s/@:]{0,256}+:[^\s/@]{1,256}+@"), f"{MASK}@"),
-    # Authorization: Basic ..., Bearer ...
-    (re.compile(rf"(?i)\b((?:bearer|digest|authorization: ?basic) ++){_NEW}\S++"), rf"\1{MASK}"),
-    (re.compile(rf"\b((?i:basic) ++){_NEW}(?=[^\s]*[A-Z0-9=])[\w+/]{{6,}}+=*+"), rf"\1{MASK}"),
-    # ConsoleProxy: with sid: X, with sid X
-    (re.compile(rf"(?i)((?>\bsid\b ?[:=]?\ *+)){_NEW}[^\s,;&]++"), rf"\1{MASK}"),
-    # Property k: v, where the value may hold blanks
-    (re.compile(rf"(?i)((?>\bproperty ++{_TELLTALE} ?[:=] *+)){_NEW}[^\n]++"), rf"\1{MASK}"),
-    # k=v, k: v, "k": "v", k='v'
-    (
-        re.compile(rf"""(?i)((?<![\w.\-])(?>{_TELLTALE}["']? ?[:=] ?)){_NEW}{_VALUE}"""),
+    _Rule(  # scheme://user:password@host
+        ("://",), re.compile(r"(?<=://)[^\s/@:]{0,256}+:[^\s/@]{1,256}+@"), f"{MASK}@"
+    ),
+    _Rule(  # Authorization: Bearer ...
+        ("bearer", "digest", "authorization"),
+        re.compile(rf"(?i)\b((?:bearer|digest|authorization: ?basic) ++){_NEW}\S++"),
         rf"\1{MASK}",
     ),
-    # --password secret
-    (re.compile(rf"(?i)((?<!\S)(?>--?{_TELLTALE} ++)){_NEW}(?!-){_VALUE}"), rf"\1{MASK}"),
-)
-
-_MAY_HOLD_ONE = re.compile(
-    r"(?i)://|pass|secret|credential|encryptor|key|token|signature|session|sid|bearer|basic|digest"
+    _Rule(  # Basic ..., if it looks like base 64
+        ("basic",),
+        re.compile(rf"\b((?i:basic) ++){_NEW}(?=[^\s]*[A-Z0-9=])[\w+/]{{6,}}+=*+"),
+        rf"\1{MASK}",
+    ),
+    _Rule(  # ConsoleProxy: with sid: X, with sid X; also sid=X and "sid": "X"
+        ("sid",),
+        re.compile(rf"""(?i)((?>\bsid\b["']? ?[:=]?\ *+["']?)){_NEW}[^\s,;&"']++"""),
+        rf"\1{MASK}",
+    ),
+    _Rule(  # Property k: v, where the value may hold blanks
+        ("property",),
+        re.compile(
+            rf"(?i)((?>\bproperty ++[\w.\-]{{0,60}}?{_CORE}{_NAME_TAIL} ?[:=] *+)){_NEW}[^\n]++"
+        ),
+        rf"\1{MASK}",
+    ),
+    _Rule(  # k=v, k: v, "k": "v", k='v'
+        _NEEDLES,
+        re.compile(rf"""(?i)((?>{_CORE}{_NAME_TAIL}["']? ?[:=] ?)){_NEW}{_VALUE}"""),
+        rf"\1{MASK}",
+    ),
+    _Rule(  # --password secret
+        _NEEDLES,
+        re.compile(
+            rf"(?i)((?<!\S)(?>--?[\w.\-]{{0,60}}?{_CORE}{_NAME_TAIL} ++)){_NEW}(?!-){_VALUE}"
+        ),
+        rf"\1{MASK}",
+    ),
 )
 # What one rule leaves may be what another looks for; nothing real takes more than two passes.
 _PASSES_MAX = 8
@@ -65,13 +98,14 @@ def redact(text: str, *, limit: int | None = None) -> str:
 
     It is cut after redacting, so that no secret loses the word by which it is known.
     """
-    if _MAY_HOLD_ONE.search(text):
-        for _ in range(_PASSES_MAX):
-            before = text
-            for pattern, replacement in _RULES:
-                text = pattern.sub(replacement, text)
-            if text == before:
-                break
+    for _ in range(_PASSES_MAX):
+        before = text
+        lowered = text.lower()
+        for rule in _RULES:
+            if any(needle in lowered for needle in rule.needles):
+                text = rule.pattern.sub(rule.replacement, text)
+        if text == before:
+            break
     if limit is not None and len(text) > limit:
         text = text[: max(0, limit - 1)] + "…"
     return text

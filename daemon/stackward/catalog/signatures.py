@@ -1,7 +1,7 @@
 """What records mean: the typed form of a log pattern, and how a hit becomes a `Sighting`.
 
 The patterns themselves are YAML packs, compiled by config/patterns.py, which also hands in `scan`:
-one look over a message that names the few signatures worth trying. So a chatty log stays cheap.
+one look over a record that names the few signatures worth trying. So a chatty log stays cheap.
 
 Order: signatures are tried as they stand in the set, and the first that matches wins. `config`
 puts them so: what is benign comes before what is not; within each, an operator's files come before
@@ -25,23 +25,24 @@ Matcher = Callable[[str], Mapping[str, str] | None]
 """Looks for a pattern in a text: what its named groups captured, or None."""
 
 Scan = Callable[[str], Iterable[int]]
-"""Names the signatures, by their place in the set, whose `match` may fit this message."""
+"""Names the signatures, by their place in the set, that may fit this message and its trace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
     """One log pattern.
 
-    `match` looks at the message, `cause` at message and trace together; both must hit. An empty
-    `levels`, `formats` or `roles` allows any. `proves` and `proves_not` say in words how far a hit
-    may be trusted. A signature that `echoes` other classes takes the class of the last of them that
-    the same log told shortly before: what systemd says after an exit does not repeat its status.
+    `match` looks at the message, `cause` at message and trace together; where both are given both
+    must hit, and one must be given. An empty `levels`, `formats` or `roles` allows any. `proves`
+    and `proves_not` say in words how far a hit may be trusted. A signature that `echoes` other
+    classes takes the class of the last of them that the same log told shortly before: what systemd
+    says after an exit does not repeat its status.
     """
 
     name: str
     event: EventClass
     severity: Severity
-    match: Matcher
+    match: Matcher | None
     cause: Matcher | None = None
     levels: frozenset[str] = frozenset()
     formats: frozenset[LogFormat] = frozenset()
@@ -58,15 +59,20 @@ class Signature:
             return None
         if self.levels and record.level not in self.levels:
             return None
-        captured = self.match(record.message)
+        captured = {} if self.match is None else self.match(record.message)
         if captured is None or self.cause is None:
             return captured
-        more = self.cause("\n".join((record.message, *record.trace)))
+        more = self.cause(whole_text(record))
         return None if more is None else {**captured, **more}
 
 
-def _scan_nothing(message: str) -> Iterable[int]:
-    del message
+def whole_text(record: Record) -> str:
+    """Message and trace, as `Scan` and `cause` see them."""
+    return "\n".join((record.message, *record.trace)) if record.trace else record.message
+
+
+def _scan_nothing(text: str) -> Iterable[int]:
+    del text
     return ()
 
 
@@ -92,7 +98,7 @@ class SignatureSet:
         self, record: Record, role: VmRole | None
     ) -> Iterator[tuple[Signature, Mapping[str, str]]]:
         """Every signature that matches, the one that counts first."""
-        for place in sorted(self.scan(record.message)):
+        for place in sorted(self.scan(whole_text(record))):
             signature = self.signatures[place]
             captured = signature.captures(record, role)
             if captured is not None:

@@ -14,6 +14,8 @@ SECRET = "Hunter2Zx9"
     [
         f"External authenticator failed authentication request for vm 7 with sid {SECRET}",
         f"Authentication failed for vm: 7 with sid: {SECRET}",
+        f'{{"sid": "{SECRET}", "port": 1}}',
+        f"/ajax?token=1&sid={SECRET}&w=100",
         f"Added username=admin, password={SECRET}for host 192.0.2.1",
         f"Property consoleproxy.encryptorPassword: {SECRET} {SECRET}",
         f"template=domP vmpassword={SECRET} type=consoleproxy",
