@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from stackward.rehearsal.faults import FAULTS, Switchboard
+from stackward.rehearsal.faults import FAULTS
 from stackward.rehearsal.guests import Guest
 from stackward.rehearsal.rows import vm_row
 from stackward.rehearsal.stage import NotHere, Stage
+from stackward.rehearsal.switchboard import Switchboard
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _NAMES = ("127.0.0.1", "localhost", "[::1]")

@@ -180,9 +180,12 @@ class Door:
                 while True:
                     self._news.clear()
                     if self._server is None and self._socket.fileno() >= 0:
+                        # Named before it serves: a door that is shut while the server starts
+                        # must find the server.
                         self._server = await loop.create_server(
-                            lambda: _Relay(self).near, sock=self._socket
+                            lambda: _Relay(self).near, sock=self._socket, start_serving=False
                         )
+                        await self._server.start_serving()
                     if self.is_open and self._upstream is not None:
                         waiting, self._waiting = self._waiting, []
                         for relay in waiting:

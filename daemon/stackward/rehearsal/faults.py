@@ -18,6 +18,7 @@ from stackward.rehearsal.stage import NotHere, Stage
 
 _SKEW = timedelta(minutes=10)
 _SLOW_SECONDS = 8.0
+_OUT_OF_MEMORY = 137  # SIGKILL, as the kernel's OOM killer sends it
 
 
 class Kind(StrEnum):
@@ -59,7 +60,7 @@ def _crash(affliction: Affliction) -> Change:
     def begin(stage: Stage, on: str) -> None:
         machine = stage.machine(on)
         machine.afflictions.add(affliction)
-        machine.kill_jvm(1)
+        machine.kill_jvm(_OUT_OF_MEMORY)
 
     return begin
 
@@ -116,8 +117,6 @@ def _same_host_key(stage: Stage, on: str) -> None:
 
 
 # --- around a VM ----------------------------------------------------------------------------------
-
-_FOREIGN_JOB = "foreign-job"
 
 
 def _foreign_job(stage: Stage, on: str) -> None:
@@ -215,7 +214,7 @@ FAULTS: tuple[Fault, ...] = (
         kind=Kind.VM,
         does="The JVM is killed once; systemd starts it again.",
         expected="",
-        begin=lambda stage, on: stage.machine(on).kill_jvm(137),
+        begin=lambda stage, on: stage.machine(on).kill_jvm(_OUT_OF_MEMORY),
     ),
     Fault(
         name="agent-exits-zero",
@@ -440,48 +439,3 @@ FAULTS: tuple[Fault, ...] = (
 )
 
 BY_NAME = {fault.name: fault for fault in FAULTS}
-
-
-class Switchboard:
-    """Which faults are on. Switching on twice, or off what is not on, changes nothing."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self._on: dict[tuple[str, str], Fault] = {}
-
-    @property
-    def active(self) -> tuple[tuple[str, str], ...]:
-        """(name, what it is on) of each fault that has not ended."""
-        return tuple(self._on)
-
-    def inject(self, name: str, on: str = "") -> None:
-        """Raises NotHere for an unknown fault or thing."""
-        fault = self._fault(name, on)
-        if (name, on) in self._on:
-            return
-        fault.begin(self._stage, on)
-        if not fault.is_passing:
-            self._on[name, on] = fault
-
-    def clear(self, name: str, on: str = "") -> None:
-        """A VM that is gone has taken its faults along."""
-        fault = self._fault(name, on)
-        if self._on.pop((name, on), None) is None:
-            return
-        if fault.kind is Kind.VM and self._stage.world.vm_named(on) is None:
-            return
-        fault.end(self._stage, on)
-
-    def clear_all(self) -> None:
-        for name, on in self.active:
-            self.clear(name, on)
-
-    @staticmethod
-    def _fault(name: str, on: str) -> Fault:
-        fault = BY_NAME.get(name)
-        if fault is None:
-            raise NotHere(f"there is no fault {name!r}; there are: {', '.join(BY_NAME)}")
-        if (fault.kind is Kind.CLOUD) != (not on):
-            needs = "is for the whole cloud" if on else f"needs the name of a {fault.kind}"
-            raise NotHere(f"the fault {name} {needs}")
-        return fault

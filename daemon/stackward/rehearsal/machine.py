@@ -18,6 +18,7 @@ from stackward.rehearsal.world import World
 
 # Time until a JVM that cannot start has found that out: "instant", as in a crash loop.
 _CRASH_SECONDS = 0.02
+_CANNOT_START = 67  # AG/Agent.java ExitStatus.Error
 
 
 class Affliction(StrEnum):
@@ -163,7 +164,7 @@ class GuestMachine:
 
     def _crash(self) -> None:
         self._say(self._log.crashed(self.now()))
-        self.unit.jvm_exited(1)
+        self.unit.jvm_exited(_CANNOT_START)
 
     def _jvm_ended(self, is_clean: bool) -> None:
         self._life += 1

@@ -19,7 +19,6 @@ from stackward.rehearsal.daemon_config import daemon_config
 from stackward.rehearsal.desk import SystemctlDesk
 from stackward.rehearsal.directory import end_leftovers, make_directory, remove_directory
 from stackward.rehearsal.doors import Door
-from stackward.rehearsal.faults import Switchboard
 from stackward.rehearsal.guests import Guest
 from stackward.rehearsal.inventory import Machine, RehearsedHost, SystemVm
 from stackward.rehearsal.jumps import VM_SSH_PORT, Jump
@@ -29,6 +28,7 @@ from stackward.rehearsal.light import LightGuest
 from stackward.rehearsal.machine import GuestMachine, NothingInside
 from stackward.rehearsal.settings import GuestKind, RehearsalSettings
 from stackward.rehearsal.stage import Stage
+from stackward.rehearsal.switchboard import Switchboard
 from stackward.rehearsal.tree import Desk, VmTree
 from stackward.rehearsal.world import World
 
@@ -158,9 +158,8 @@ class Rehearsal:
                 )
 
     def _open_jumps(self) -> None:
-        if self.settings.is_direct or self.settings.guests is GuestKind.NONE:
-            return
-        for host in self.world.hosts:
+        has_jumps = not self.settings.is_direct and self.settings.guests is not GuestKind.NONE
+        for host in self.world.hosts if has_jumps else ():
             jump = Jump(host, self.keys, self._find_vm)
             self.stage.jumps[host.name] = jump
             self._tasks.run(jump.serve)
