@@ -36,7 +36,7 @@ ci: $(DEV)       ## what CI runs: lint, wheel, every test with nothing left out
 	@scripts/lint && $(BIN)/python -m hatchling build -t wheel >/dev/null && scripts/run-tests --require-everything
 
 bench: $(DEV)    ## CPU per poll beside one ssh per poll (under three minutes)
-	@$(BIN)/python scripts/bench-polls
+	@$(BIN)/python scripts/bench_polls.py
 
 build: $(DEV)    ## the wheel
 	@$(BIN)/python -m hatchling build -t wheel

@@ -57,7 +57,10 @@ def main() -> int:
             f"{way:8}{daemon * 1e6:>11.0f} us{ssh * 1e6:>11.0f} us{ratio:>8.1f}x{lag * 1e3:>12.1f} ms",
             flush=True,
         )
-    print("\ngoal: 10x cheaper or better, loop lag p99 under 20 ms: " + ("met" if is_good else "MISSED"))
+    print(
+        "\ngoal: 10x cheaper or better, loop lag p99 under 20 ms: "
+        + ("met" if is_good else "MISSED")
+    )
     return 0 if is_good else 1
 
 
@@ -154,7 +157,14 @@ def measure_ssh(way: str, told: dict, scratch: Path, polls: int) -> float:
     sockets.mkdir()
     common = [
         *("-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"),
-        *("-o", "LogLevel=ERROR", "-o", "IdentitiesOnly=yes", "-o", "KexAlgorithms=curve25519-sha256"),
+        *(
+            "-o",
+            "LogLevel=ERROR",
+            "-o",
+            "IdentitiesOnly=yes",
+            "-o",
+            "KexAlgorithms=curve25519-sha256",
+        ),
     ]
     jump = next(iter(told["jumps"].values()), None)
     masters: list[subprocess.Popen] = []
@@ -163,7 +173,9 @@ def measure_ssh(way: str, told: dict, scratch: Path, polls: int) -> float:
         socket = f"{sockets}/{number}"
         target = [*common, "-i", told["vm_key"], "-S", socket]
         if way == "jump":
-            through = f"ssh {' '.join(common)} -i {told['jump_key']} -p {jump[1]} -W %h:%p root@{jump[0]}"
+            through = (
+                f"ssh {' '.join(common)} -i {told['jump_key']} -p {jump[1]} -W %h:%p root@{jump[0]}"
+            )
             target += ["-o", f"ProxyCommand={through}", "-p", "3922", f"root@{inner}"]
         else:
             target += ["-p", str(place[1]), f"root@{place[0]}"]
