@@ -6,6 +6,7 @@ Times are counted from `NOW`, the moment at which judgements are made unless a t
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from stackward.core.policy import Limits, Policy, Rule, Rung, Thresholds
@@ -134,6 +135,7 @@ def a_position(offset: int = 1000, generation: int = 1) -> LogPosition:
     )
 
 
+@cache  # a value that nobody can change; suites over thousands of fleets ask for the same ones
 def a_memory(
     probe: ProbeName,
     verdict: Verdict | None = None,
@@ -190,12 +192,13 @@ DEAD_AGENT = (Sign.UNIT_FAILED, Sign.LINK_DOWN, Sign.AGENT_NOT_UP, Sign.DATABASE
 def a_state(name: str = "v-2-VM", *signs: Sign, **changes: Any) -> TargetState:
     """A machine watched for a month, up for a month, its log followed; well but for `signs`."""
     target = changes.pop("target", None) or a_target(name)
+    probes = changes.pop("probes", None) or probes_with(*signs)
     state = TargetState(
         target=target,
         first_seen_at=LONG_AGO,
         listed_at=NOW - seconds(5),
         state_since=LONG_AGO,
-        probes=probes_with(*signs),
+        probes=probes,
         path=PathMemory(leg=None, detail="", since=LONG_AGO, told_at=NOW - seconds(5)),
         log=LogMemory(position=a_position(), told_at=NOW - seconds(5)),
         marks=MARKS,

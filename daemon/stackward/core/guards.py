@@ -268,7 +268,8 @@ def _evidence_stale(
     newest = max(memory.observed_at for memory in bearing)
     if state.last_action_at is not None and newest <= state.last_action_at <= now:
         return HoldReason(Guard.EVIDENCE_STALE, "the evidence is older than the last action")
-    if state.path is not None and state.path.leg is not None:
+    leg = state.path.leg if state.path is not None else None
+    if leg is not None and leg not in HOST_KEY_LEGS:
         return HoldReason(Guard.EVIDENCE_STALE, "the way in has broken since")
     if _newest_is_silent(state, evidence):
         return HoldReason(Guard.EVIDENCE_STALE, "the newest answer from inside is unknown")
