@@ -386,6 +386,7 @@ while IFS= read -r -t @dead_man@ tick && [[ $tick == +([0-9]) && ${#tick} -le 18
   answer || break
 done
 end_children
+exit 0 # a return would make bash read its commands from the channel
 }
 stackward_facts
 """
