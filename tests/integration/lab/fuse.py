@@ -56,7 +56,7 @@ def die_with_parent() -> None:
 
 
 def mount(source: str, folder: str, device: int) -> None:
-    """Call mount(2), with the open device as the end of the server."""
+    """The system call, with the open device as the end of the server."""
     options = f"fd={device},rootmode=40000,user_id=0,group_id=0".encode()
     flags = _MS_NOSUID | _MS_NODEV
     if _libc.mount(source.encode(), folder.encode(), b"fuse.nfs4", flags, options) != 0:
