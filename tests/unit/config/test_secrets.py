@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from tests.unit.config.saying import KEY
 
 from stackward.config.secrets import Fetched, NotFetched, Secret, SecretRef, Use, fetch
-
-KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n-----END OPENSSH PRIVATE KEY-----"
 
 
 def ref(**place: object) -> SecretRef:
@@ -110,7 +109,7 @@ def test_a_secret_that_cannot_be_right_is_refused(tmp_path: Path, use, text, mes
 
 def test_a_password_may_hold_spaces_and_a_key_ends_with_a_line_break(tmp_path: Path):
     assert secret_text(fetch(ref(value="two words"), Use.PASSWORD, tmp_path, {})) == "two words"
-    assert secret_text(fetch(ref(value=KEY), Use.PRIVATE_KEY, tmp_path, {})) == f"{KEY}\n"
+    assert secret_text(fetch(ref(value=KEY.strip()), Use.PRIVATE_KEY, tmp_path, {})) == KEY
 
 
 def test_a_secret_that_is_no_text_or_too_long_is_refused(tmp_path: Path):
