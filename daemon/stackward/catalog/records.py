@@ -282,7 +282,7 @@ class RecordAssembler:
         return held is None or held.generation != chunk.start.generation or chunk.gap_bytes_min != 0
 
     def _may_grow(self, held: _Open) -> bool:
-        return held.record.is_trouble and not held.is_closed
+        return held.record.is_trouble and not held.is_closed and not held.dropped
 
     def _take(
         self, line: bytes, offset: int, chunk: LogChunk, give: Callable[[Record], None]
