@@ -10,6 +10,7 @@ The nonce is made anew for each channel, so no content of a log can look like a 
     H KIND DEV:INODE DIGEST COUNT OFFSET GAP   what follows is this file from this offset on
     F DIGEST COUNT                             its fingerprint has grown
     K OFFSET                                   the bytes up to here are whole and of this file
+    W                                          no file to read yet; it is waited for
     X TEXT                                     the script gives up
 
 KIND: `start` (no place was known), `same` (the file we stopped in, or a copy of it), `next`
@@ -117,14 +118,16 @@ def tail_keepalive_line() -> bytes:
 class TailReader:
     """Reads the stream. Feed it any bytes in any pieces; it gives chunks as they are confirmed.
 
-    `position` is the place up to which chunks were given, `lines_cut` and `bytes_cut` count what
-    was longer than a line may be. After `TailGarbled` the reader is of no more use.
+    `position` is the place up to which chunks were given, `is_waiting` says that there is no log
+    (yet), `lines_cut` and `bytes_cut` count what was longer than a line may be. After `TailGarbled`
+    the reader is of no more use.
     """
 
     def __init__(
         self, resume: LogPosition | None, settings: LogTailSettings, *, nonce: str
     ) -> None:
         self.position: LogPosition | None = resume
+        self.is_waiting = False
         self.lines_cut = 0
         self.bytes_cut = 0
         self._resume = resume
@@ -190,6 +193,10 @@ class TailReader:
                 return []
             case ["K", offset] if self._file is not None:
                 return self._confirm(self._file, _number(offset))
+            case ["W"] if self._file is None:
+                self._held.clear()
+                self.is_waiting = True
+                return []
             case ["X", *text]:
                 raise TailGarbled(f"the tail gave up: {' '.join(text)}")
             case _:
@@ -217,6 +224,7 @@ class TailReader:
                 chunks.append(self._take_last_line(old))
             new_start = new
         self._file = new
+        self.is_waiting = False
         self.position = new_start
         chunks.append(RawChunk((), new_start, new_start, gap))
         return chunks

@@ -254,7 +254,10 @@ follow() {
   stem=${log%.*} ending=.${log##*.} placed='' rotated=()
   [[ ${log##*/} == *.* ]] || stem=$log ending=.rotated
   for (( n = 1; n <= rotated_max; n++ )); do rotated+=("$log.$n" "$stem.$n$ending"); done
-  until start; do pause "$poll"; done
+  if ! start; then
+    say W
+    until pause "$poll"; start; do :; done
+  fi
   while :; do
     if drain; then
       calm=0

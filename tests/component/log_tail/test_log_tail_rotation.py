@@ -235,7 +235,7 @@ async def test_a_last_line_without_an_end_is_given_when_the_file_has_ended(log, 
 
 async def test_a_log_that_is_missing_is_waited_for(log, tmp_path):
     async with following(tmp_path) as tail:
-        await asyncio.sleep(0.2)
+        await tail.until(lambda it: it.reader.is_waiting)
         append(log, b"1")
         await tail.sees(b"1")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stackward.catalog.log_tail import (
@@ -16,6 +16,9 @@ from stackward.catalog.log_tail import (
     log_tail_script,
 )
 from stackward.model.guest import LogPosition
+
+# A loaded machine is no reason to fail.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 NONCE = "0123456789abcdef"
 MARK = f"\n{NONCE} ".encode()
@@ -105,6 +108,13 @@ def test_bytes_without_end_and_confirmation_are_garbled():
 def test_a_banner_before_the_first_record_is_no_line():
     _, chunks = read(b"Welcome!\nto this machine", header(), confirmed(b"a\n", 2))
     assert lines_of(chunks) == [b"a"]
+
+
+def test_a_log_that_is_not_there_yet_is_waited_for():
+    reader, chunks = read(b"Welcome!", MARK + b"W\n")
+    assert (reader.is_waiting, chunks) == (True, [])
+    assert lines_of(reader.feed(header() + confirmed(b"a\n", 2))) == [b"a"]
+    assert not reader.is_waiting
 
 
 def test_a_record_without_the_nonce_is_content():
@@ -202,6 +212,7 @@ def streams(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
     return bytes(stream), [each[:8] for each in lines]
 
 
+@PATIENT
 @given(streams(), st.lists(st.integers(1, 40), min_size=1))
 def test_the_pieces_in_which_bytes_come_change_nothing(stream_and_lines, sizes):
     stream, lines = stream_and_lines
@@ -216,6 +227,7 @@ def test_the_pieces_in_which_bytes_come_change_nothing(stream_and_lines, sizes):
     assert lines_of(read(stream)[1]) == lines
 
 
+@PATIENT
 @given(streams())
 def test_chunks_follow_one_another_without_holes(stream_and_lines):
     _, chunks = read(stream_and_lines[0])
@@ -227,6 +239,7 @@ def test_chunks_follow_one_another_without_holes(stream_and_lines):
         assert sum(len(line) for line in after.lines) <= SMALL.chunk_bytes_max + 8
 
 
+@PATIENT
 @given(st.lists(st.binary(max_size=200) | st.sampled_from([MARK, b"K 1\n", header()])))
 def test_the_reader_is_total(pieces):
     reader = TailReader(None, SMALL, nonce=NONCE)

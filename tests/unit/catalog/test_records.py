@@ -3,11 +3,14 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stackward.catalog.records import LogFormat, Record, RecordAssembler, RecordLimits, read_head
 from stackward.model.guest import LogChunk, LogPosition
+
+# A loaded machine is no reason to fail.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
 PLACE = LogPosition(
@@ -203,6 +206,7 @@ LINES = st.one_of(
 )
 
 
+@PATIENT
 @given(st.lists(LINES, max_size=40), st.lists(st.integers(1, 5), min_size=1))
 def test_any_bytes_in_any_chunks_give_the_same_records(lines, sizes):
     whole = RecordAssembler()
@@ -222,6 +226,7 @@ def test_any_bytes_in_any_chunks_give_the_same_records(lines, sizes):
     ]
 
 
+@PATIENT
 @given(st.lists(LINES, max_size=60))
 def test_what_is_held_is_bounded(lines):
     limits = RecordLimits(trace_lines_max=4, trace_bytes_max=64)
