@@ -192,7 +192,7 @@ DEAD_AGENT = (Sign.UNIT_FAILED, Sign.LINK_DOWN, Sign.AGENT_NOT_UP, Sign.DATABASE
 def a_state(name: str = "v-2-VM", *signs: Sign, **changes: Any) -> TargetState:
     """A machine watched for a month, up for a month, its log followed; well but for `signs`."""
     target = changes.pop("target", None) or a_target(name)
-    probes = changes.pop("probes", None) or probes_with(*signs)
+    probes = changes.pop("probes") if "probes" in changes else probes_with(*signs)
     state = TargetState(
         target=target,
         first_seen_at=LONG_AGO,
@@ -280,7 +280,7 @@ def a_rule(**changes: Any) -> Rule:
 def a_policy(*rules: Rule, **changes: Any) -> Policy:
     """The careful defaults, but allowed to act by one rule."""
     policy = Policy(
-        mode=Mode.ACT, thresholds=Thresholds(), limits=Limits(), rules=rules or (a_rule(),)
+        mode=Mode.ACT, unnamed_zones=Mode.ACT, thresholds=Thresholds(), limits=Limits(), rules=rules or (a_rule(),)
     )
     return replace(policy, **changes)
 

@@ -10,6 +10,15 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, TypeVar
 
+from stackward.core.policy import Limits, Policy, Rung
+from stackward.core.state import Attempt, FleetView, LogMemory, PathMemory, TargetState
+from stackward.errors import Leg
+from stackward.model.guest import GuestMarks
+from stackward.model.identity import HostId, IntentId, JobId, VmRole, ZoneId
+from stackward.model.outcome import OutcomeKind
+from stackward.model.plan import ActionName, Mode
+from stackward.model.target import CloudState, HypervisorHost, Zone
+from stackward.model.verdict import ProbeName, Sign, Source
 from tests.builders import (
     API_COMMANDS,
     DEAD_AGENT,
@@ -27,16 +36,6 @@ from tests.builders import (
     probes_with,
     seconds,
 )
-
-from stackward.core.policy import Limits, Policy, Rung
-from stackward.core.state import Attempt, FleetView, LogMemory, PathMemory, TargetState
-from stackward.errors import Leg
-from stackward.model.guest import GuestMarks
-from stackward.model.identity import HostId, IntentId, JobId, VmRole, ZoneId
-from stackward.model.outcome import OutcomeKind
-from stackward.model.plan import ActionName, Mode
-from stackward.model.target import CloudState, HypervisorHost, Zone
-from stackward.model.verdict import ProbeName, Sign, Source
 
 T = TypeVar("T")
 
@@ -110,6 +109,7 @@ def _policy(dice: Dice) -> Policy:
         mode=dice.mostly(Mode.ACT, Mode.ADVISE, Mode.OBSERVE, weight=4),
     )
     return Policy(
+        unnamed_zones=Mode.ACT,
         mode=dice.mostly(Mode.ACT, Mode.ADVISE, Mode.OBSERVE, weight=4),
         limits=limits,
         rules=() if dice.mostly(False, True, weight=20) else (rule,),

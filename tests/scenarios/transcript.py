@@ -143,6 +143,7 @@ class _Story:
         policy = Policy(
             mode=Mode(told.pop("mode", "act")),
             zone_modes=zone_modes,
+            unnamed_zones=Mode.ACT,
             limits=limits,
             rules=(rule,) if has_rules else (),
         )

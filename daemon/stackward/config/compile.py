@@ -14,6 +14,8 @@ from stackward.core.policy import Limits, Policy, Rule, Thresholds
 from stackward.errors import ConfigError, ConfigMistake
 from stackward.model.plan import Mode
 
+EVERY_OTHER_ZONE = "*"
+
 
 @dataclass(frozen=True, slots=True)
 class Clash:
@@ -44,7 +46,10 @@ def compile_policy(settings: Settings, rules: Iterable[Rule], locate: Locate = n
         raise ConfigError(mistakes)
     return Policy(
         mode=settings.mode,
-        zone_modes={name: zone.mode for name, zone in settings.zones.items()},
+        zone_modes={
+            name: zone.mode for name, zone in settings.zones.items() if name != EVERY_OTHER_ZONE
+        },
+        unnamed_zones=_mode_of_unnamed_zones(settings),
         thresholds=_thresholds(settings.thresholds),
         limits=_limits(settings.limits),
         rules=tuple(rules),
@@ -199,8 +204,16 @@ def _warnings_about_modes(settings: Settings) -> Iterator[str]:
         if zone.mode.boldness > settings.mode.boldness:
             why = f"the global mode is {settings.mode}, and the most careful counts"
             yield f"zones.{name}.mode: {zone.mode} has no effect: {why}"
-    if settings.mode is Mode.ACT and not settings.zones:
-        yield "mode is act in every zone, also in those still to come; `zones` can hold some back"
+    if settings.mode is not Mode.OBSERVE and not settings.zones:
+        why = "`zones` names no zone, so all are only observed"
+        yield f"mode {settings.mode} has no effect: {why}"
+    if _mode_of_unnamed_zones(settings) is Mode.ACT and settings.mode is Mode.ACT:
+        yield 'zones."*" lets the daemon act in every zone that is not named, also in new ones'
+
+
+def _mode_of_unnamed_zones(settings: Settings) -> Mode:
+    other = settings.zones.get(EVERY_OTHER_ZONE)
+    return other.mode if other is not None else Mode.OBSERVE
 
 
 def _warnings_about_doors(settings: Settings) -> Iterator[str]:

@@ -31,7 +31,7 @@ class ZoneSettings(StrictModel):
     """What is different in one zone."""
 
     mode: Mode
-    """How far the daemon may go in this zone. It can only make the global mode more careful."""
+    """How far the daemon may go in this zone, as far as the global mode and the rule allow."""
 
 
 class ThresholdsSettings(StrictModel):
@@ -185,7 +185,8 @@ class Settings(StrictModel):
     it would have done, `act` does it. Where this, the zone and the rule differ, the most careful
     counts."""
     zones: dict[Name, ZoneSettings] = Field(default_factory=dict)
-    """What is different in a zone, by its name. Zones that are not named follow `mode`."""
+    """The mode of each zone, by its name; `"*"` stands for every zone that is not named. A zone
+    that is neither named nor covered by `"*"` is only observed: acting is opted into."""
     state_directory: Path = Path("/var/lib/stackward")
     """Directory of the durable memory: journal, log positions, pinned host keys, pause file."""
     cloudstack: CloudStackSettings

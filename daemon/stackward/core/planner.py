@@ -76,7 +76,10 @@ def effective_mode(rule: Rule, zone_name: str, fleet: FleetView, policy: Policy)
     """The most careful of what the whole, the zone, the rule and a demotion allow."""
     said = [
         (policy.mode, "the global mode"),
-        (policy.zone_modes.get(zone_name, Mode.ACT), f"the mode of zone {zone_name}"),
+        (
+            policy.zone_modes.get(zone_name, policy.unnamed_zones),
+            f"the mode of zone {zone_name}",
+        ),
         (rule.mode, f"the mode of rule {rule.name}"),
     ]
     if fleet.demotion is not None:

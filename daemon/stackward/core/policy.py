@@ -83,10 +83,14 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Everything the core is told by the operator. `zone_modes` is by zone name."""
+    """Everything the core is told by the operator.
+
+    `zone_modes` is by zone name; a zone without one, such as one that is new, has `unnamed_zones`.
+    """
 
     mode: Mode = Mode.OBSERVE
     zone_modes: Mapping[str, Mode] = field(default_factory=dict)
+    unnamed_zones: Mode = Mode.OBSERVE
     thresholds: Thresholds = field(default_factory=Thresholds)
     limits: Limits = field(default_factory=Limits)
     rules: tuple[Rule, ...] = ()

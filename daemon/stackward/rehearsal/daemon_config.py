@@ -42,6 +42,7 @@ def daemon_config(
     }
     config: dict[str, object] = {
         "state_directory": str(directory / "daemon-state"),
+        "zones": {"*": {"mode": "act"}},
         "cloudstack": cloudstack,
         "ssh": ssh,
         "web": {"listen": "127.0.0.1:0"},

@@ -112,7 +112,8 @@ def test_what_ssh_needs_does_not_matter_without_ssh():
     ("sections", "piece"),
     [
         ({"zones": {"z": {"mode": "act"}}}, "zones.z.mode: act has no effect"),
-        ({"mode": "act"}, "mode is act in every zone"),
+        ({"mode": "act"}, "names no zone"),
+        ({"mode": "act", "zones": {"*": {"mode": "act"}}}, "every zone that is not named"),
         ({"cloudstack": {"endpoints": ["http://cloud.example.org"]}}, "is not encrypted"),
         ({"cloudstack": {"verify_tls": False}}, "verify_tls is false"),
         ({"web": {"listen": "0.0.0.0:9787"}}, "not a loopback address"),
