@@ -1,7 +1,8 @@
 """Whatever comes in whatever order: memory stays bounded, late news harmless, and replay agrees."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -25,7 +26,7 @@ from stackward.model.event import (
 )
 from stackward.model.guest import GuestMarks
 from stackward.model.health import Health, HealthState, Overall
-from stackward.model.identity import IntentId
+from stackward.model.identity import IntentId, ServiceId, TargetId, ZoneId
 from stackward.model.outcome import Outcome, OutcomeKind
 from stackward.model.plan import ActionName, Escalation
 from stackward.model.sighting import EventClass, Severity, Sighting
@@ -169,7 +170,8 @@ CALL = Escalation(
     sentence="",
     advice="",
 )
-acts = st.one_of(
+Act = str | tuple[ActionName, bool, OutcomeKind]
+acts: st.SearchStrategy[Act] = st.one_of(
     st.sampled_from(["fall ill", "get well", "call"]),
     st.tuples(actions, st.booleans(), st.sampled_from(list(OutcomeKind))),
 )
@@ -181,11 +183,11 @@ class _Life:
     def __init__(self) -> None:
         self.state: TargetState = a_state(probes={})
         self.rows: list[Entry] = []
-        self.zone_actions = {}
+        self.zone_actions: Mapping[ZoneId, tuple[datetime, ...]] = {}
         self._now = NOW
         self._count = 0
 
-    def live(self, act) -> None:
+    def live(self, act: Act) -> None:
         self._now += timedelta(seconds=90)
         self._count += 1
         match act:
@@ -198,6 +200,8 @@ class _Life:
                 self.rows += rows
             case (action, is_begun, kind):
                 self._step(action, is_begun, kind)
+            case _:
+                raise AssertionError(act)
 
     def _judge(self, health: Health) -> None:
         self.state, rows = advance_episode(
@@ -281,8 +285,8 @@ def test_a_restart_remembers_what_the_living_daemon_knew(lived):
     st.lists(st.booleans(), min_size=8, max_size=8),
 )
 def test_listings_lead_to_what_the_last_whole_one_says(listings, holes):
-    targets: dict = {}
-    departed = {}
+    targets: dict[TargetId, TargetState] = {}
+    departed: Mapping[ServiceId, TargetId] = {}
     at = NOW
     for listed, has_holes in zip(listings, holes, strict=False):
         at += seconds(1000)

@@ -219,7 +219,8 @@ def _step_started(state: TargetState, event: StepStarted) -> TargetState:
 def _step_begun(state: TargetState, event: StepBegun) -> TargetState:
     if event.intent_id == state.last_finished or _is_attempted(state.episode, event.intent_id):
         return state
-    action = state.in_flight_action if state.in_flight == event.intent_id else None
+    is_ours = state.in_flight in (HANDED_OUT, event.intent_id)
+    action = state.in_flight_action if is_ours else None
     episode = state.episode
     if episode is not None and action is not None:
         episode = _with_attempt(
@@ -229,6 +230,7 @@ def _step_begun(state: TargetState, event: StepBegun) -> TargetState:
         state,
         episode=episode,
         in_flight=event.intent_id,
+        in_flight_action=action,
         last_action=action or state.last_action,
         last_action_at=_latest(state.last_action_at, event.at),
     )
