@@ -1,10 +1,22 @@
 """Which exit code and sentence each expected trouble has."""
 
-import click
+import typer
 
 from stackward.cli.ask import NoAnswerError, SaysNoError
 from stackward.cli.exits import Exit
 from stackward.errors import ConfigError, JournalError
+
+
+# By name where importing the class would cost a second of imports for nothing.
+_BY_NAME = {
+    "StateTroubleError": Exit.STATE,
+    "ListenError": Exit.FAILED,
+}
+_BY_TYPE: tuple[tuple[type[Exception], Exit], ...] = (
+    (NoAnswerError, Exit.NO_ANSWER),
+    (SaysNoError, Exit.FAILED),
+    (JournalError, Exit.STATE),
+)
 
 
 def exit_of(trouble: Exception) -> tuple[int | None, str]:
@@ -21,15 +33,7 @@ def exit_of(trouble: Exception) -> tuple[int | None, str]:
             return Exit.USAGE, ""
         case click.Abort():
             return Exit.FAILED, "interrupted"
-        case NoAnswerError():
-            return Exit.NO_ANSWER, str(trouble)
-        case SaysNoError():
-            return Exit.FAILED, str(trouble)
-        case JournalError():
-            return Exit.STATE, str(trouble)
-        case _ if type(trouble).__name__ == "StateTroubleError":
-            return Exit.STATE, str(trouble)
-        case _ if type(trouble).__name__ in ("ListenError", "DemoFailedError"):
-            return Exit.FAILED, str(trouble)
         case _:
-            return None, ""
+            codes = [code for kind, code in _BY_TYPE if isinstance(trouble, kind)]
+            code = codes[0] if codes else _BY_NAME.get(type(trouble).__name__)
+            return code, str(trouble) if code is not None else ""
