@@ -6,7 +6,6 @@ from stackward.cli.ask import NoAnswerError, SaysNoError
 from stackward.cli.exits import Exit
 from stackward.errors import ConfigError, JournalError
 
-
 # By name where importing the class would cost a second of imports for nothing.
 _BY_NAME = {
     "StateTroubleError": Exit.STATE,
@@ -26,12 +25,12 @@ def exit_of(trouble: Exception) -> tuple[int | None, str]:
             count = len(trouble.mistakes)
             noun = "mistake" if count == 1 else "mistakes"
             return Exit.USAGE, f"{count} {noun} in the configuration\n{trouble}"
-        case click.exceptions.Exit():
+        case typer.Exit():
             return trouble.exit_code, ""
-        case click.ClickException():
+        case typer.TyperException():
             trouble.show()
             return Exit.USAGE, ""
-        case click.Abort():
+        case typer.Abort():
             return Exit.FAILED, "interrupted"
         case _:
             codes = [code for kind, code in _BY_TYPE if isinstance(trouble, kind)]
