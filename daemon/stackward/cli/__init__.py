@@ -13,12 +13,13 @@ from stackward.cli.exits import Exit
 def main() -> int:
     """Run the command line; the value is the exit code."""
     try:
-        app(prog_name="stackward", standalone_mode=False)
+        # Without standalone mode `typer.Exit` comes back as a value, everything else raises.
+        code = app(prog_name="stackward", standalone_mode=False)
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else Exit.FAILED
     except Exception as trouble:  # wall: the last one before the shell
         return _explain(trouble)
-    return Exit.DONE
+    return code if isinstance(code, int) else Exit.DONE
 
 
 def _explain(trouble: Exception) -> int:

@@ -28,7 +28,11 @@ def exit_of(trouble: Exception) -> tuple[int | None, str]:
         case typer.Exit():
             return trouble.exit_code, ""
         case typer.TyperException():
-            trouble.show()
+            # Usage errors print themselves, with the usage line of their command.
+            show = getattr(trouble, "show", None)
+            if show is None:
+                return Exit.USAGE, str(trouble)
+            show()
             return Exit.USAGE, ""
         case typer.Abort():
             return Exit.FAILED, "interrupted"
