@@ -33,7 +33,7 @@ local -r agent=$root/usr/local/cloud/systemvm/conf/agent.properties
 local -r cmdline=$root/var/cache/cloud/cmdline release=$root/etc/cloudstack-release
 local -A path=() fd_of=() pid_of=() limit_of=() asked=() heard=() ended=() due=()
 local -a addresses=() local_points=() touch_points=() tables=()
-local -i now=0 next_due=0 missing_since=0 jitter=0
+local -i now=0 next_due=0 missing_since=0 jitter=0 known_at=0
 local tick told= boot_id= link= known= known_socket= jvm= jvm_dir= jvm_started= jvm_known=unknown
 local cgroup=/system.slice/cloud.service main_pid=0 port_hex=203A
 local -x LC_ALL=C
@@ -43,6 +43,8 @@ prepare() {
   set -f
   exec 2>/dev/null
   cd /
+  # bash 5 forgets ended process substitutions only if it has had a job: else it grows for ever.
+  : >/dev/null </dev/null &
   trap '' PIPE
   trap 'end_children; exit 0' HUP INT TERM
   for name in uptime loadavg meminfo mounts net/tcp sys/kernel/random/boot_id; do
@@ -51,6 +53,7 @@ prepare() {
   done
   tables=("${path[net/tcp]}6" "${path[net/tcp]}")
   read -r boot_id <"${path[sys/kernel/random/boot_id]}"
+  boot_id=${boot_id//[^0-9a-f-]/}
   # Spreads the own connects of a fleet over half a minute.
   if [[ $boot_id == [0-9a-f][0-9a-f][0-9a-f][0-9a-f]* ]]; then
     jitter=$((16#${boot_id:0:4} % 3000))
@@ -78,11 +81,11 @@ collect() {
   local -i status
   for name in "${!fd_of[@]}"; do
     if read -r -t 0 -u "${fd_of[$name]}"; then
-      IFS= read -r -d '' -t 0.1 -n 8192 -u "${fd_of[$name]}" text
+      IFS= read -r -d '' -t 0.02 -n 8192 -u "${fd_of[$name]}" text
       status=$?
       heard[$name]+=$text
       if ((status == 1)); then finish "$name"; continue; fi
-      if ((status == 0)); then end_child "$name" '!cut'; fi
+      if ((status == 0 || ${#heard[$name]} > 8192)); then end_child "$name" '!cut'; fi
     fi
     if ((now - ${asked[$name]} >= ${limit_of[$name]})); then
       end_child "$name" "!killed $(((now - ${asked[$name]}) / 100))"
@@ -107,7 +110,6 @@ finish() {
   unset 'fd_of[$name]' 'pid_of[$name]' 'heard[$name]' 'ended[$name]'
   next_due=0
   if [[ -n $root ]]; then text=${text//"$root"\///}; fi
-  text=${text//[^[:print:]$nl]/?}
   text=${text%"$nl"}
   case $name in
     unit) note_unit "$text" ;;
@@ -117,7 +119,12 @@ finish() {
   tell "$name" "${asked[$name]}" "$text"
 }
 
-tell() { told+="$rs~$1 $2"; if [[ -n $3 ]]; then told+="$us${3//"$nl"/$us}"; fi; }
+# tell NAME ASKED TEXT: a slow section for the block being made. No text takes the last one back.
+tell() {
+  local text=${3//[^[:print:]$nl]/?}
+  told+="$rs~$1 $2"
+  if [[ -n $text ]]; then told+="$us${text//"$nl"/$us}"; fi
+}
 
 # --- what the children ask
 read_conf() {
@@ -187,7 +194,7 @@ note_conf() {
     if [[ $host == +([A-Za-z0-9._:-]) && ",${addresses[*]}," != *",$host:$port,"* ]]; then
       addresses+=("$host:$port")
     fi
-    if ((${#addresses[@]} >= 8)); then break; fi
+    if ((${#addresses[@]} >= 16)); then break; fi
   done
 }
 
@@ -255,18 +262,18 @@ look_at_link() {
 }
 
 # A remote port, a blank and 01 is an established socket to that port; the first one is enough.
-# As long as it is there nothing but a search for it is paid for.
+# As long as it stays in its line only that line is looked at.
 look_at_table() {
-  local line
+  local at
   local -a lines field
   mapfile -t -n 8192 lines <"$1" || return
   read_any=1
-  if [[ -n $known && ${lines[*]} == *"$known"* ]]; then socket=$known_socket; return; fi
+  if [[ -n $known && ${lines[known_at]} == *"$known"* ]]; then socket=$known_socket; return; fi
   if [[ ${lines[*]} != *":$port_hex 01 "* ]]; then return; fi
-  for line in "${lines[@]}"; do
-    if [[ $line == *":$port_hex 01 "* ]]; then
-      field=($line)
-      known="${field[1]} ${field[2]} 01 " known_socket="${field[2]} ${field[9]}"
+  for at in "${!lines[@]}"; do
+    if [[ ${lines[at]} == *":$port_hex 01 "* ]]; then
+      field=(${lines[at]})
+      known="${field[1]} ${field[2]} 01 " known_at=$at known_socket="${field[2]} ${field[9]}"
       socket=$known_socket
       return
     fi
@@ -296,7 +303,7 @@ look_at_mounts() {
     case $point:${field[2]} in
       /:*) ;;
       /mnt/SecStorage/*)
-        if [[ $point != *[!A-Za-z0-9._/-]* && ${#touch_points[@]} -lt 32 ]]; then
+        if [[ $point != *[!A-Za-z0-9._/-]* && ${#touch_points[@]} -lt 64 ]]; then
           touch_points+=("$point")
         fi ;;
       *:ext[234] | *:xfs | *:btrfs | *:zfs | *:overlay | /tmp:tmpfs | /run:tmpfs | /var*:tmpfs)
@@ -304,7 +311,7 @@ look_at_mounts() {
         local_points+=("$point") ;;
       *) continue ;;
     esac
-    if ((${#text} < 6000)); then text+="${field[0]} $point ${field[2]} ${field[3]%%,*}$nl"; fi
+    if ((${#text} < 12000)); then text+="${field[0]} $point ${field[2]} ${field[3]%%,*}$nl"; fi
   done
   tell mounts "$now" "${text%"$nl"}"
   for point in "${gone[@]}"; do
