@@ -59,10 +59,13 @@ class _Relay:
         self.near = _End(self)
         self.far = _End(self)
         self._full: set[_End] = set()
+        self._early = b""
 
     def made(self, end: _End) -> None:
         if end is self.near:
             self._door.taken(self)
+        elif self._early and end.transport is not None:
+            end.transport.write(self._early)
         self.settle()
 
     def settle(self) -> None:
@@ -81,6 +84,12 @@ class _Relay:
         other = self.far if end is self.near else self.near
         if other.transport is not None:
             other.transport.write(data)
+        elif not self._door.is_sink and end.transport is not None:
+            # Python 3.11.2 starts to read after connection_made, whatever was paused in it, and
+            # takes a second pause for done. So keep what came, and pause in a way that counts.
+            self._early += data
+            end.transport.resume_reading()
+            end.transport.pause_reading()
 
     def pass_eof(self, end: _End) -> None:
         other = self.far if end is self.near else self.near
