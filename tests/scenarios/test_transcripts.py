@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from tests.scenarios.transcript import rewrite
 
 STORIES = sorted(Path(__file__).parent.glob("*.txt"))

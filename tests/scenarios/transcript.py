@@ -26,9 +26,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
-from tests.builders import NOW, a_policy, a_rule, a_target
-from tests.scenarios.world import DEAD, WELL, Machine, World
-
 from stackward.core.explain import explain_target
 from stackward.core.policy import Limits, Policy, Rung
 from stackward.core.snapshot import Snapshot, Totals
@@ -36,6 +33,8 @@ from stackward.model.entry import Entry
 from stackward.model.identity import HostId, ZoneId
 from stackward.model.outcome import OutcomeKind
 from stackward.model.plan import ActionName, Escalation, Mode
+from tests.builders import NOW, a_policy, a_rule, a_target
+from tests.scenarios.world import DEAD, WELL, Machine, World
 
 ENDS = {
     "succeed": OutcomeKind.SUCCEEDED,

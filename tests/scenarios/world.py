@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from tests.builders import API_COMMANDS, LONG_AGO, NOW, a_position, a_target
-
 from stackward.core.assess import assess
 from stackward.core.diagnose import diagnose_fleet, diagnose_target, suppress
 from stackward.core.episodes import advance_episode, close_gone, mark_escalated
@@ -56,6 +54,7 @@ from stackward.model.verdict import (
     Unknown,
     Verdict,
 )
+from tests.builders import API_COMMANDS, LONG_AGO, NOW, a_position, a_target
 
 T = TypeVar("T")
 
@@ -319,9 +318,9 @@ class World:
         if step.mode is Mode.OBSERVE:
             return
         who = step.target_id
-        self.states[who] = hand_out(self.states[who], step.action)
         self._intents += 1
         intent = IntentId(f"intent-{self._intents}")
+        self.states[who] = hand_out(self.states[who], step.action, intent)
         if step.mode is Mode.ADVISE:
             self._finish(step, intent, OutcomeKind.WOULD_HAVE)
             return

@@ -54,12 +54,13 @@ def set_scene(
         for target_id, one in health.items()
         if one.state is HealthState.UNHEALTHY and target_id in fleet.targets
     )
+    states = fleet.targets.values() if sick else ()  # in a quiet cloud nobody asks
     return Scene(
         fleet=fleet,
         fleet_diagnoses=tuple(fleet_diagnoses),
         sick=sick,
-        in_flight=tuple(s for s in fleet.targets.values() if s.in_flight is not None),
-        zone_sizes=Counter(state.target.zone_id for state in fleet.targets.values()),
+        in_flight=tuple(state for state in states if state.in_flight is not None),
+        zone_sizes=Counter(state.target.zone_id for state in states),
         zone_sick=Counter(fleet.targets[target_id].target.zone_id for target_id in sick),
     )
 

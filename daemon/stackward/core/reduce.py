@@ -36,8 +36,9 @@ from stackward.model.verdict import Failed, Observation, Passed, Unknown, Verdic
 
 ZONE_ACTIONS_KEPT = 64
 
-# Stands in `in_flight` from the moment a step is given away until its intent has an id.
-HANDED_OUT = IntentId("handed-out")
+# A slow fact comes with every answer, dated back by its age, until it is asked anew. The dates of
+# one and the same answer differ by the jitter of the way; it must not count three times.
+REPEAT_WITHIN = timedelta(seconds=1)
 
 
 def reduce(state: TargetState, event: TargetEvent) -> TargetState:
@@ -59,9 +60,9 @@ def reduce(state: TargetState, event: TargetEvent) -> TargetState:
             return _step_finished(state, event)
 
 
-def hand_out(state: TargetState, action: ActionName) -> TargetState:
-    """The memory of a target whose step was just given to the executor."""
-    return replace(state, in_flight=HANDED_OUT, in_flight_action=action)
+def hand_out(state: TargetState, action: ActionName, intent_id: IntentId) -> TargetState:
+    """The memory of a target whose step was just given away, before any event tells of it."""
+    return replace(state, in_flight=intent_id, in_flight_action=action)
 
 
 def fold_zone_actions(
@@ -90,7 +91,7 @@ def _remember(memory: ProbeMemory | None, observation: Observation) -> ProbeMemo
     verdict, at = observation.verdict, observation.observed_at
     if memory is None:
         memory = ProbeMemory(verdict=verdict, source=observation.source, observed_at=at, since=at)
-    elif at <= memory.observed_at:
+    elif at <= memory.observed_at or _is_repeat(memory, observation):
         return memory
     failed, passed, known = memory.failed_in_a_row, memory.passed_in_a_row, memory.last_known
     match verdict:
@@ -109,6 +110,11 @@ def _remember(memory: ProbeMemory | None, observation: Observation) -> ProbeMemo
         passed_in_a_row=passed,
         last_known=known,
     )
+
+
+def _is_repeat(memory: ProbeMemory, observation: Observation) -> bool:
+    is_same = _is_same_kind(memory.verdict, observation.verdict)
+    return is_same and observation.observed_at - memory.observed_at < REPEAT_WITHIN
 
 
 def _is_same_kind(one: Verdict, other: Verdict) -> bool:
@@ -219,7 +225,7 @@ def _step_started(state: TargetState, event: StepStarted) -> TargetState:
 def _step_begun(state: TargetState, event: StepBegun) -> TargetState:
     if event.intent_id == state.last_finished or _is_attempted(state.episode, event.intent_id):
         return state
-    is_ours = state.in_flight in (HANDED_OUT, event.intent_id)
+    is_ours = state.in_flight == event.intent_id
     action = state.in_flight_action if is_ours else None
     episode = state.episode
     if episode is not None and action is not None:
@@ -245,7 +251,7 @@ def _step_finished(state: TargetState, event: StepFinished) -> TargetState:
     if is_lost_begin:
         attempt = Attempt(action=event.action, intent_id=event.intent_id, at=event.at)
         episode = _with_attempt(episode, attempt) if episode is not None else None
-    is_ours = state.in_flight in (None, HANDED_OUT, event.intent_id)
+    is_ours = state.in_flight in (None, event.intent_id)
     return replace(
         state,
         episode=_with_outcome(episode, event.intent_id, kind) if episode is not None else None,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from stackward.core.reduce import HANDED_OUT, fold_zone_actions, hand_out, reduce
+from stackward.core.reduce import fold_zone_actions, hand_out, reduce
 from stackward.core.state import ATTEMPTS_KEPT, SIGHTINGS_KEPT, Attempt, LogMemory, TargetState
 from stackward.errors import Leg
 from stackward.model.event import Observed, PathTold, Sighted, StepBegun, StepFinished, StepStarted
@@ -270,10 +270,21 @@ def test_late_and_repeated_step_events_change_nothing(late: StepStarted | StepBe
 
 
 def test_a_step_handed_out_is_in_flight_until_its_outcome():
-    handed = hand_out(a_state(episode=an_episode()), ActionName.RESTART_AGENT)
-    assert handed.in_flight == HANDED_OUT
-    assert reduce(handed, STARTED).in_flight == INTENT
+    handed = hand_out(a_state(episode=an_episode()), ActionName.RESTART_AGENT, INTENT)
+    assert (handed.in_flight, handed.in_flight_action) == (INTENT, ActionName.RESTART_AGENT)
+    assert reduce(handed, STARTED) == handed
     assert reduce(handed, _finished(OutcomeKind.WITHDRAWN)).in_flight is None
+
+
+def test_one_slow_answer_sent_with_every_block_counts_once():
+    state = a_state(probes={})
+    for jitter in (0.0, 0.4, -0.2, 0.9, 0.3):
+        state = reduce(state, observed((UNIT, DEAD), at=NOW + seconds(jitter)))
+    assert state.probes[UNIT].failed_in_a_row == 1
+    assert state.probes[UNIT].observed_at == NOW
+    # Another verdict so soon after is news all the same.
+    state = reduce(state, observed((UNIT, Passed()), at=NOW + seconds(0.5)))
+    assert state.probes[UNIT].passed_in_a_row == 1
 
 
 def test_the_outcome_of_another_step_does_not_end_the_one_in_flight():
