@@ -24,14 +24,7 @@ class Steps:
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self, step: Step, intent_id: IntentId) -> None:
-        outcome = await self._executor.run(step, intent_id)
-        self._log.info(
-            "step ended",
-            vm=step.target_name,
-            action=step.action.value,
-            outcome=outcome.kind.value,
-            reason=outcome.reason,
-        )
+        await self._executor.run(step, intent_id)  # which tells the log how it ended
 
     async def drain(self, grace_seconds: float) -> None:
         """Wait for what is under way; then leave it open for the next start to look at."""

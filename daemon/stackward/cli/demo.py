@@ -6,9 +6,13 @@ is read from its own log and its own HTTP answers.
 
 import asyncio
 import ctypes
+import http.client
 import json
+import shlex
+import shutil
 import signal
 import sys
+import textwrap
 import time
 import urllib.error
 import urllib.parse
@@ -31,6 +35,7 @@ HEALED_WITHIN_SECONDS = 60.0
 STOP_SECONDS = 10.0
 PR_SET_PDEATHSIG = 1
 FAULT = "agent-dies"
+JOURNAL_COLUMNS = 160
 
 # What the rehearsal's own configuration leaves to the operator. A demonstration has a minute.
 HASTE: Mapping[str, Any] = {
@@ -69,7 +74,7 @@ RULES: Mapping[str, Any] = {
 STORY: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "held": lambda e: f"{e.get('vm')}: holds back ({e.get('guard')}): {e.get('reason')}",
     "a person is needed": lambda e: f"calls a person for {e.get('subject')}: {e.get('sentence')}",
-    "step ended": lambda e: (
+    "step finished": lambda e: (
         f"{e.get('vm')}: {e.get('action')} {e.get('outcome')}: {e.get('reason')}"
     ),
     "source does not answer": lambda e: f"the {e.get('source')} does not answer: {e.get('reason')}",
@@ -93,25 +98,33 @@ def run_rehearsal(*, directory: Path | None, zones: int, quick: bool) -> int:
     return Exit.DONE
 
 
-def switch_fault(control: str | None, name: str | None, vm: str | None, *, off: bool) -> str:
-    """Switch a fault over the control address; without a name, list them."""
-    if name is None:
-        width = max(len(fault.name) for fault in FAULTS)
-        return "\n".join(f"{fault.name:<{width}}  {fault.does}" for fault in FAULTS)
+def switch_fault(control: str | None, name: str | None, on: str | None, *, off: bool) -> str:
+    """Switch a fault over the control address; without a name list them, or end them all."""
+    if name is None and not off:
+        return _list_of_faults()
     if control is None:
         raise SaysNoError("say --control URL or set STACKWARD_REHEARSAL; the rehearsal prints it")
-    query = f"?{urllib.parse.urlencode({'on': vm})}" if vm else ""
-    url = f"{control.rstrip('/')}/faults/{urllib.parse.quote(name, safe='')}{query}"
+    query = f"?{urllib.parse.urlencode({'on': on})}" if on else ""
+    one = f"/{urllib.parse.quote(name, safe='')}{query}" if name else ""
+    url = f"{control.rstrip('/')}/faults{one}"
     request = urllib.request.Request(url, method="DELETE" if off else "POST")  # noqa: S310  checked
     if not url.startswith("http://127."):
         raise SaysNoError(f"{control} is not the control address of a rehearsal on this machine")
     try:
         with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310  checked above
-            return str(reply.read(4096).decode(errors="replace")).strip()
+            active = json.loads(reply.read(65536))["active"]
     except urllib.error.HTTPError as refusal:
         raise SaysNoError(refusal.read(4096).decode(errors="replace").strip()) from refusal
-    except OSError as trouble:
+    except (OSError, ValueError, KeyError, http.client.HTTPException) as trouble:
         raise NoAnswerError(f"no rehearsal answers at {control}: {trouble}") from trouble
+    words = [f"{one['name']} {one['on']}".strip() for one in active]
+    return f"Faults that are on: {', '.join(words) or 'none'}"
+
+
+def _list_of_faults() -> str:
+    width = max(len(fault.name) for fault in FAULTS)
+    lines = [f"{fault.name:<{width}}  {fault.kind.value:<5}  {fault.does}" for fault in FAULTS]
+    return "\n".join((f"{'FAULT':<{width}}  ON     WHAT IT DOES", *lines))
 
 
 @dataclass(slots=True)
@@ -135,8 +148,8 @@ async def _rehearse(directory: Path | None, zones: int, *, quick: bool) -> None:
         config = _write_config(cloud, {})
         stage = _Stage()
         stage.say(f"CloudStack API   {cloud.api_url}")
-        stage.say(f"control address  {cloud.control_url}   (stackward fault --control ...)")
-        stage.say(f"daemon           stackward run --config {config}")
+        stage.say(f"control address  {cloud.control_url}   ({_ourselves()} fault --control ...)")
+        stage.say(f"a daemon for it  {_ourselves()} run --config {config}")
         stage.say("Ctrl-C ends it.")
         await _until_interrupted()
 
@@ -154,22 +167,29 @@ async def _demo(*, once: bool, break_after: float) -> int:
         url = await _address_of(child)
         told = asyncio.create_task(_tell(child, stage))  # noqa: TID251  ends with the child
         stack.callback(told.cancel)
-        stage.say(f"The daemon runs in mode act. Look at {url}/ and {url}/metrics")
-        stage.say(f"or type: STACKWARD_URL={url} stackward status")
+        stage.say(f"The daemon runs in mode act. Its page: {url}/   for Prometheus: {url}/metrics")
         play = asyncio.create_task(  # noqa: TID251  awaited below
             _play(cloud, url, stage, break_after)
         )
         stack.callback(play.cancel)
         await asyncio.wait({play, interrupted}, return_when=asyncio.FIRST_COMPLETED)
         if interrupted.done():
+            stage.say("Ending.")
             return Exit.DONE
         is_healed = play.result()
         if once or not is_healed:
             return Exit.DONE if is_healed else Exit.FAILED
-        stage.say("It runs on. Try a fault yourself, in another terminal:")
-        stage.say(f"  STACKWARD_REHEARSAL={cloud.control_url} stackward fault    # lists them")
-        stage.say("Ctrl-C ends it all.")
+        stage.say("It runs on; Ctrl-C ends it all. In another terminal, here:")
+        for line in (
+            f"export STACKWARD_URL={url} STACKWARD_REHEARSAL={cloud.control_url}",
+            f"{_ourselves()} status",
+            f"{_ourselves()} fault                  # what can be broken",
+            f"{_ourselves()} fault mount-hung s-1-VM",
+            f"{_ourselves()} explain s-1-VM",
+        ):
+            stage.say(f"    {line}", "bold")
         await interrupted
+        stage.say("Ending.")
     return Exit.DONE
 
 
@@ -196,9 +216,16 @@ async def _play(cloud: Rehearsal, url: str, stage: _Stage, break_after: float) -
         return False
     spent = time.perf_counter() - began
     stage.say(f"{patient} is well again, {spent:.0f} s after its agent died.", "bold green")
+    stage.say("What its journal says:")
     for entry in reversed(await _journal(url, patient)):
-        stage.say(f"  journal {entry['sequence']:>3}  {entry['kind']:<15} {entry['text']}")
+        text = textwrap.shorten(entry["text"], JOURNAL_COLUMNS, placeholder=" ...")
+        stage.say(f"  {entry['at'][11:19]}  {entry['kind']:<15} {text}")
     return True
+
+
+def _ourselves() -> str:
+    """What to type for this very program, here."""
+    return "stackward" if shutil.which("stackward") == sys.argv[0] else shlex.quote(sys.argv[0])
 
 
 def _all_passed(rows: list[Any]) -> list[Any] | None:
