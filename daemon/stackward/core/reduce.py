@@ -32,13 +32,14 @@ from stackward.model.identity import IntentId, ZoneId
 from stackward.model.outcome import OutcomeKind
 from stackward.model.plan import ActionName
 from stackward.model.sighting import EventClass, Sighting
-from stackward.model.verdict import Failed, Observation, Passed, Unknown, Verdict
+from stackward.model.verdict import Failed, Observation, Passed, ProbeName, Unknown, Verdict
 
 ZONE_ACTIONS_KEPT = 64
 
 # A slow fact comes with every answer, dated back by its age, until it is asked anew. The dates of
 # one and the same answer differ by the jitter of the way; it must not count three times.
 REPEAT_WITHIN = timedelta(seconds=1)
+_NOTHING = timedelta(0)
 
 
 def reduce(state: TargetState, event: TargetEvent) -> TargetState:
@@ -81,19 +82,23 @@ def _observed(state: TargetState, event: Observed) -> TargetState:
     for observation in event.observations:
         if observation.target_id == state.target.id:
             probes[observation.probe] = _remember(probes.get(observation.probe), observation)
-    state = replace(state, probes=probes)
-    if (event.marks or event.readings) and not _is_late(state.marks_at, event.observed_at):
-        state = _from_inside(state, event)
-    return state
+    is_news = event.marks is not None or event.readings is not None
+    if not is_news or _is_late(state.marks_at, event.observed_at):
+        return replace(state, probes=probes)
+    return _from_inside(state, probes, event)
 
 
 def _remember(memory: ProbeMemory | None, observation: Observation) -> ProbeMemory:
     verdict, at = observation.verdict, observation.observed_at
-    if memory is None:
-        memory = ProbeMemory(verdict=verdict, source=observation.source, observed_at=at, since=at)
-    elif at <= memory.observed_at or _is_repeat(memory, observation):
-        return memory
-    failed, passed, known = memory.failed_in_a_row, memory.passed_in_a_row, memory.last_known
+    since, failed, passed, known = at, 0, 0, None
+    if memory is not None:
+        is_same = _is_same_kind(memory.verdict, verdict)
+        newer_by = at - memory.observed_at
+        if newer_by <= _NOTHING or (is_same and newer_by < REPEAT_WITHIN):
+            return memory
+        since = memory.since if is_same else at
+        failed, passed = memory.failed_in_a_row, memory.passed_in_a_row
+        known = memory.last_known
     match verdict:
         case Passed():
             failed, passed, known = 0, passed + 1, observation
@@ -105,16 +110,11 @@ def _remember(memory: ProbeMemory | None, observation: Observation) -> ProbeMemo
         verdict=verdict,
         source=observation.source,
         observed_at=at,
-        since=memory.since if _is_same_kind(memory.verdict, verdict) else at,
+        since=since,
         failed_in_a_row=failed,
         passed_in_a_row=passed,
         last_known=known,
     )
-
-
-def _is_repeat(memory: ProbeMemory, observation: Observation) -> bool:
-    is_same = _is_same_kind(memory.verdict, observation.verdict)
-    return is_same and observation.observed_at - memory.observed_at < REPEAT_WITHIN
 
 
 def _is_same_kind(one: Verdict, other: Verdict) -> bool:
@@ -127,7 +127,9 @@ def _is_late(told_at: datetime | None, at: datetime) -> bool:
     return told_at is not None and at <= told_at
 
 
-def _from_inside(state: TargetState, event: Observed) -> TargetState:
+def _from_inside(
+    state: TargetState, probes: Mapping[ProbeName, ProbeMemory], event: Observed
+) -> TargetState:
     marks, marks_at, readings = state.marks, state.marks_at, state.readings
     booted_at = state.booted_at
     if event.marks is not None:
@@ -140,6 +142,7 @@ def _from_inside(state: TargetState, event: Observed) -> TargetState:
             booted_at = event.observed_at - timedelta(seconds=event.readings.uptime_seconds)
     return replace(
         state,
+        probes=probes,
         marks=marks,
         marks_at=marks_at,
         readings=readings,
@@ -159,14 +162,16 @@ def _renew_marks(old: GuestMarks, new: GuestMarks) -> GuestMarks:
     )
 
 
+_READINGS = tuple(field.name for field in fields(GuestReadings))
+
+
 def _renew_readings(old: GuestReadings, new: GuestReadings) -> GuestReadings:
     """Slow facts are not in every answer: what was not seen this time stays."""
-    told = {
-        field.name: getattr(new, field.name)
-        for field in fields(new)
-        if getattr(new, field.name) is not None
-    }
-    return replace(old, **told)
+    told = {name: getattr(new, name) for name in _READINGS}
+    for name, value in told.items():
+        if value is None:
+            told[name] = getattr(old, name)
+    return GuestReadings(**told)
 
 
 def _path_told(state: TargetState, event: PathTold) -> TargetState:
