@@ -157,13 +157,15 @@ async def a_loop(tree: Tree | None, settings=None, *, before=b"", wrapper=(), **
     try:
         loop.stdin.write(before + fact_loop_script(settings or FactLoopSettings()))
         yield loop
-        loop.stdin.close()
-        await loop.ended()
     finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        # By itself it takes its children along, so it is killed only if it does not go.
         loop.stdin.close()
+        try:
+            await loop.ended()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
 
 
 def is_alive(pid: int) -> bool:
