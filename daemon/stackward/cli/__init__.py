@@ -4,6 +4,7 @@ Rule of the room: parse, call `app`, print, map errors to exit codes. No logic l
 printed for programs (`--format json`) is what the daemon's own JSON says.
 """
 
+import os
 import sys
 
 from stackward.cli.commands import app
@@ -14,9 +15,13 @@ def main() -> int:
     """Run the command line; the value is the exit code."""
     try:
         # Without standalone mode `typer.Exit` comes back as a value, everything else raises.
-        code = app(prog_name="stackward", standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], prog_name="stackward", standalone_mode=False)
+        sys.stdout.flush()
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else Exit.FAILED
+    except BrokenPipeError:  # whoever read what we print has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.FAILED
     except Exception as trouble:  # wall: the last one before the shell
         return _explain(trouble)
     return code if isinstance(code, int) else Exit.DONE

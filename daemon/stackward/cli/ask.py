@@ -1,5 +1,6 @@
 """Asking the running daemon over HTTP: one bounded request, no proxy, no redirect."""
 
+import http.client
 import json
 import os
 import urllib.error
@@ -28,14 +29,14 @@ def daemon_url(given: str | None) -> str:
 def ask(url: str, path: str) -> Mapping[str, Any]:
     """One JSON answer. NoAnswerError if nobody is there, SaysNoError if it was refused."""
     if not url.startswith(("http://", "https://")):
-        raise SaysNoError(f"{url} is no http address")
+        raise SaysNoError(f"{url} is no http address, such as {DEFAULT_URL}")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
     try:
         with opener.open(url + path, timeout=TIMEOUT_SECONDS) as reply:
             body = reply.read(REPLY_BYTES_MAX + 1)
     except urllib.error.HTTPError as refusal:
         raise SaysNoError(_reason(refusal)) from refusal
-    except (OSError, ValueError) as trouble:
+    except (OSError, ValueError, http.client.HTTPException) as trouble:
         reason = getattr(trouble, "reason", trouble)
         raise NoAnswerError(f"no daemon answers at {url}: {reason}") from trouble
     if len(body) > REPLY_BYTES_MAX:

@@ -22,10 +22,13 @@ from stackward.cli.exits import Exit
 CONFIG = Path("/etc/stackward/stackward.yaml")
 STATE = Path("/var/lib/stackward")
 
-EPILOG = (
-    "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 no daemon answers, "
-    "4 the state directory cannot be used."
-)
+EPILOG = """Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 no daemon answers, 4 the
+state directory cannot be used. To begin with: stackward demo."""
+
+
+def _examples(*lines: str) -> str:
+    """Under a command's help, each on a line of its own."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 class Format(StrEnum):
@@ -99,7 +102,12 @@ def _root(
 # --- the daemon ---------------------------------------------------------------------------------
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "stackward run",
+        "stackward run --config stackward.yaml --log-level debug",
+    )
+)
 def run(
     config: ConfigOption = CONFIG,
     log_format: Annotated[
@@ -121,7 +129,14 @@ def run(
     run_daemon(RunSettings(config=config, log_format=log_format, log_level=log_level))
 
 
-@app.command("check-config")
+@app.command(
+    "check-config",
+    short_help="Print every mistake in configuration files.",
+    epilog=_examples(
+        "stackward check-config",
+        "stackward check-config --syntax-only config/*.yaml     # in CI, without the secrets",
+    ),
+)
 def check_config(
     files: Annotated[
         list[Path] | None, typer.Argument(help="Main files; else the usual one.")
@@ -129,7 +144,9 @@ def check_config(
     output: FormatOption = Format.TEXT,
     syntax_only: Annotated[
         bool,
-        typer.Option(help="Do not look for secrets and files that are not on this machine."),
+        typer.Option(
+            "--syntax-only", help="Do not look for secrets and files that are not on this machine."
+        ),
     ] = False,
 ) -> None:
     """Read configuration files as the daemon would, and print every mistake."""
@@ -182,7 +199,12 @@ def check_config(
 # --- asking the daemon ----------------------------------------------------------------------------
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "stackward status",
+        "stackward status -f json | jq -r '.vms[] | select(.verdict != \"passed\") | .name'",
+    )
+)
 def status(output: FormatOption = Format.TEXT, url: UrlOption = None) -> None:
     """Show every system VM with verdict, cause and next step."""
     answer = ask(daemon_url(url), "/api/v1/status")
@@ -192,7 +214,13 @@ def status(output: FormatOption = Format.TEXT, url: UrlOption = None) -> None:
         show.status(_console(), answer)
 
 
-@app.command()
+@app.command(
+    short_help="Explain one system VM: who says what, what to do.",
+    epilog=_examples(
+        "stackward explain s-1-VM",
+        "stackward explain s-1-VM -f json | jq .explanation.advice",
+    ),
+)
 def explain(
     vm: Annotated[str, typer.Argument(help="Name or id of a system VM, such as s-1-VM.")],
     output: FormatOption = Format.TEXT,
@@ -208,7 +236,13 @@ def explain(
         show.explanation(_console(), answer)
 
 
-@app.command()
+@app.command(
+    short_help="Show what would be done now, and what is held back.",
+    epilog=_examples(
+        "stackward plan",
+        "stackward plan -f json | jq '.plan.holds[].reason'",
+    ),
+)
 def plan(output: FormatOption = Format.TEXT, url: UrlOption = None) -> None:
     """Show what the daemon would do now, what it holds back and why, and whom it calls."""
     answer = ask(daemon_url(url), "/api/v1/plan")
@@ -218,7 +252,13 @@ def plan(output: FormatOption = Format.TEXT, url: UrlOption = None) -> None:
         show.plan(_console(), answer)
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "stackward journal s-1-VM",
+        "stackward journal --limit 5 -f json",
+        "stackward journal -s /var/lib/stackward     # when no daemon answers",
+    )
+)
 def journal(
     vm: Annotated[str | None, typer.Argument(help="Only rows of this VM (name or id).")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many rows.")] = 50,
@@ -251,7 +291,7 @@ def journal(
 # --- holding the daemon back: these work when it does not answer ---------------------------------
 
 
-@app.command()
+@app.command(epilog=_examples("stackward pause -r 'upgrade of zone-1'", "stackward resume"))
 def pause(
     reason: Annotated[str, typer.Option("--reason", "-r", help="Shown wherever it is held.")],
     config: ConfigOption = CONFIG,
@@ -262,7 +302,7 @@ def pause(
 
     directory = local.state_directory(state_directory, config, STATE)
     local.pause(directory, reason)
-    _print(f"paused: {reason}")
+    _print(f"The daemon of {directory} is paused: {reason}")
 
 
 @app.command()
@@ -270,8 +310,9 @@ def resume(config: ConfigOption = CONFIG, state_directory: StateOption = None) -
     """Allow action again, as far as the configuration does."""
     from stackward.cli import local
 
-    was_paused = local.resume(local.state_directory(state_directory, config, STATE))
-    _print("resumed" if was_paused else "it was not paused")
+    directory = local.state_directory(state_directory, config, STATE)
+    was_paused = local.resume(directory)
+    _print(f"The daemon of {directory} {'goes on' if was_paused else 'was not paused'}.")
 
 
 @app.command("clear-demotion")
@@ -280,10 +321,10 @@ def clear_demotion(config: ConfigOption = CONFIG, state_directory: StateOption =
     from stackward.cli import local
 
     was_demoted = local.clear_demotion(local.state_directory(state_directory, config, STATE))
-    _print("cleared" if was_demoted else "no promise was broken")
+    _print("The planner is trusted again." if was_demoted else "No promise was broken.")
 
 
-@app.command("forget-host-keys")
+@app.command("forget-host-keys", short_help="Pin a template's SSH host keys anew.")
 def forget_host_keys(
     template: Annotated[str, typer.Argument(help="Id of the template whose keys are forgotten.")],
     config: ConfigOption = CONFIG,
@@ -296,13 +337,20 @@ def forget_host_keys(
     from stackward.cli import local
 
     directory = local.state_directory(state_directory, config, STATE)
-    _print(f"{local.forget_host_keys(directory, template)} keys forgotten")
+    count = local.forget_host_keys(directory, template)
+    _print(f"{count} {'key' if count == 1 else 'keys'} of template {template} forgotten.")
 
 
 # --- rehearsing ----------------------------------------------------------------------
 
 
-@app.command()
+@app.command(
+    short_help="Watch it at work on a rehearsal cloud.",
+    epilog=_examples(
+        "stackward demo",
+        "stackward demo --once     # for a script: exits 0 when healed, else 1",
+    ),
+)
 def demo(
     once: Annotated[
         bool, typer.Option("--once", help="End when healed (0), or after 60 s if not (1).")
@@ -311,13 +359,20 @@ def demo(
         float, typer.Option(min=0, max=600, help="Seconds until an agent dies.")
     ] = 3.0,
 ) -> None:
-    """Watch the daemon at work: a rehearsal cloud, an agent that dies, and its healing."""
+    """Watch the daemon at work: a rehearsal cloud, an agent that dies, and its healing.
+
+    Needs no root and no network. It runs on until Ctrl-C, so that you can look around and break
+    something yourself with `stackward fault`.
+    """
     from stackward.cli.demo import run_demo
 
     raise typer.Exit(run_demo(once=once, break_after=break_after))
 
 
-@app.command()
+@app.command(
+    short_help="Run a rehearsal cloud alone.",
+    epilog=_examples("stackward rehearse --zones 3 --directory /tmp/cloud"),
+)
 def rehearse(
     directory: Annotated[
         Path | None, typer.Option(help="Where to keep it; else a temporary directory.")
@@ -331,16 +386,30 @@ def rehearse(
     raise typer.Exit(run_rehearsal(directory=directory, zones=zones, quick=quick))
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "stackward fault                       # lists them",
+        "stackward fault agent-dies s-1-VM",
+        "stackward fault agent-dies s-1-VM --off",
+        "stackward fault --off                 # ends them all",
+    )
+)
 def fault(
     name: Annotated[str | None, typer.Argument(help="The fault; without it: list them.")] = None,
-    vm: Annotated[str | None, typer.Option(help="The VM or hypervisor it is about.")] = None,
-    off: Annotated[bool, typer.Option("--off", help="Switch it off again.")] = False,
+    on: Annotated[
+        str | None, typer.Argument(help="The VM, hypervisor or zone that is to have it.")
+    ] = None,
+    off: Annotated[
+        bool, typer.Option("--off", help="Switch it off again; without a name: all.")
+    ] = False,
     control: Annotated[
-        str | None, typer.Option(envvar="STACKWARD_REHEARSAL", help="The control address.")
+        str | None,
+        typer.Option(
+            envvar="STACKWARD_REHEARSAL", help="The control address, as the rehearsal prints it."
+        ),
     ] = None,
 ) -> None:
     """Switch a fault of a rehearsal cloud on or off."""
     from stackward.cli.demo import switch_fault
 
-    _print(switch_fault(control, name, vm, off=off))
+    _print(switch_fault(control, name, on, off=off))

@@ -79,6 +79,10 @@ STORY: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     ),
     "source does not answer": lambda e: f"the {e.get('source')} does not answer: {e.get('reason')}",
     "no way into vm": lambda e: f"{e.get('vm')}: no way in ({e.get('leg')})",
+    "vm answers again over ssh": lambda e: f"{e.get('vm')}: can be looked into again",
+    "source answers": lambda e: f"the {e.get('source')} answers again",
+    "paused": lambda e: f"paused, nothing is done: {e.get('reason')}",
+    "resumed": lambda _: "goes on after a pause",
     "promise broken": lambda e: f"a promise is broken: {e.get('promises')}",
 }
 
@@ -217,8 +221,10 @@ async def _play(cloud: Rehearsal, url: str, stage: _Stage, break_after: float) -
     spent = time.perf_counter() - began
     stage.say(f"{patient} is well again, {spent:.0f} s after its agent died.", "bold green")
     stage.say("What its journal says:")
-    for entry in reversed(await _journal(url, patient)):
-        text = textwrap.shorten(entry["text"], JOURNAL_COLUMNS, placeholder=" ...")
+    sentence = row[0]["sentence"] if row else ""
+    for number, entry in enumerate(reversed(await _journal(url, patient))):
+        told = entry["text"].removeprefix(sentence).strip() if number else entry["text"]
+        text = textwrap.shorten(told, JOURNAL_COLUMNS, placeholder=" ...")
         stage.say(f"  {entry['at'][11:19]}  {entry['kind']:<15} {text}")
     return True
 
