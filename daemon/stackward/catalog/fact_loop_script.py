@@ -237,8 +237,9 @@ place_of() {
   if [[ -n $root && -d $root/proc/$1 ]]; then jvm_dir=$root/proc/$1; fi
 }
 
-# Reading one table costs about as much as all the rest of a tick (the kernel walks every bucket),
-# so the one that held the link last time is read first, and the other only if it is not there.
+# For one table the kernel walks all its buckets, and the more memory the more buckets: 2.3 CPU-ms
+# on a machine of 24 GB, many times the rest of a tick. So the table that held the link last time is
+# read first, and the other only if it is not there.
 look_at_link() {
   local file name socket= read_any=
   for file in "${tables[@]}"; do
