@@ -17,7 +17,7 @@ from stackward.core.diagnoses import (
 )
 from stackward.core.evidence import Evidence, is_younger, read_evidence
 from stackward.core.policy import Policy
-from stackward.core.state import FleetView, TargetState
+from stackward.core.state import FleetView, PathMemory, TargetState
 from stackward.errors import Leg
 from stackward.model.diagnosis import Diagnosis, DiagnosisCode, Subject
 from stackward.model.identity import HostId, TargetId, VmRole, ZoneId
@@ -175,7 +175,7 @@ def diagnose_fleet(
     found = [
         *_cloud_api(fleet, policy, now),
         *_zones(fleet, per_target),
-        *_jumps(fleet, policy),
+        *_jumps(fleet, policy, now),
     ]
     order = [row.code for row in FLEET_ROWS]
     return tuple(sorted(found, key=lambda one: (order.index(one.code), one.sentence)))
@@ -221,7 +221,7 @@ def _zones(
         )
 
 
-def _jumps(fleet: FleetView, policy: Policy) -> Iterable[Diagnosis]:
+def _jumps(fleet: FleetView, policy: Policy, now: datetime) -> Iterable[Diagnosis]:
     if not any(state.path and state.path.leg in _SHARED_LEGS for state in fleet.targets.values()):
         return
     by_host: dict[HostId, list[TargetState]] = defaultdict(list)
@@ -229,14 +229,10 @@ def _jumps(fleet: FleetView, policy: Policy) -> Iterable[Diagnosis]:
         if state.target.host_id is not None and state.target.route is SshRoute.JUMP:
             by_host[state.target.host_id].append(state)
     for host_id, states in by_host.items():
-        paths = [state.path for state in states if state.path is not None]
-        broken = [
-            path
-            for path in paths
-            if path.leg in _SHARED_LEGS and path.failed_in_a_row >= policy.thresholds.fall
-        ]
-        is_jump = all(path.leg in JUMP_LEGS for path in broken)
-        if len(broken) < len(states) or (len(states) == 1 and not is_jump):
+        asked = [state for state in states if state.target.is_running]
+        paths = [state.path for state in asked if state.path is not None]
+        broken = _broken_by_jump(paths, policy, now)
+        if not broken:
             continue
         host = fleet.hosts.get(host_id)
         details = sorted({f"{path.leg}: {path.detail}" for path in broken})
@@ -247,9 +243,33 @@ def _jumps(fleet: FleetView, policy: Policy) -> Iterable[Diagnosis]:
             states,
             {
                 "host": host.name if host else states[0].target.host_name or host_id,
+                "count": str(sum(path.leg in _SHARED_LEGS for path in paths)),
                 "evidence": _few(details),
             },
         )
+
+
+def _broken_by_jump(paths: Sequence[PathMemory], policy: Policy, now: datetime) -> list[PathMemory]:
+    """The ways that are broken where all of one hypervisor share them; empty: the jump is well.
+
+    The first VM that is sure of it speaks for all, unless somebody has come through since: its
+    neighbours are asked a moment later, and each would be called sick for itself. When the jump is
+    back they come through one by one; until that is done, or has had its time, the outage lasts.
+    """
+    fall, grace = policy.thresholds.fall, policy.thresholds.stale_after
+    failing = [path for path in paths if path.leg in _SHARED_LEGS]
+    broken = [
+        path for path in failing if path.failed_in_a_row >= fall or path.leg is Leg.JUMP_HOST_KEY
+    ]
+    if not broken:
+        return []
+    first, last = min(path.since for path in broken), max(path.since for path in broken)
+    through = [path for path in paths if path.leg is None and path.told_at > last]
+    back = [path for path in through if path.since > first and now - path.since < grace]
+    if len(back) < len(through):
+        return []
+    is_shared = len(failing) + len(back) > 1 or any(path.leg in JUMP_LEGS for path in broken)
+    return broken if is_shared else []
 
 
 def _few(words: Sequence[str]) -> str:

@@ -330,7 +330,7 @@ FLEET_ROWS: tuple[Row, ...] = (
         code=_C.JUMP_UNREACHABLE,
         response=Response.ESCALATE,
         suppresses=frozenset({_C.VM_UNREACHABLE, _C.HOST_KEY_CHANGED}),
-        sentence="The way through hypervisor {host} is broken for all {count} system VMs on it: "
+        sentence="The way through hypervisor {host} is broken for {count} system VMs on it: "
         "{evidence}.",
         follows="Nothing is known from inside these VMs. They may serve well all the same.",
         advice="Log in to the hypervisor: sshd, the daemon's key, the bridge cloud0, its firewall.",
