@@ -263,7 +263,7 @@ def test_a_broken_jump_explains_ways_and_no_dead_agents():
 
 
 def test_a_jump_not_confirmed_broken_is_none():
-    states = [_cut("s-1-VM", Leg.JUMP_TCP, times=2), _cut("v-2-VM", Leg.JUMP_TCP)]
+    states = [_cut(name, Leg.JUMP_TCP, times=2) for name in ("s-1-VM", "v-2-VM")]
     assert _fleet_codes(*states) == []
 
 
