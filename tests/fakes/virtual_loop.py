@@ -5,11 +5,13 @@ is set) is reported instead of hanging. Threads and sockets do not mix with it.
 """
 
 import asyncio
+import functools
 import selectors
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
 Answer = TypeVar("Answer")
+Arguments = ParamSpec("Arguments")
 
 
 class Deadlock(AssertionError):
@@ -48,3 +50,15 @@ def run_virtually(main: Coroutine[Any, Any, Answer]) -> Answer:
     """Run to completion on a virtual loop of its own."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)
+
+
+def virtually(
+    test: Callable[Arguments, Coroutine[Any, Any, Answer]],
+) -> Callable[Arguments, Answer]:
+    """Decorate a test so that all of it happens on virtual time."""
+
+    @functools.wraps(test)
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
+        return run_virtually(test(*args, **kwargs))
+
+    return run

@@ -1,14 +1,14 @@
 """The bounded mailbox of the control loop.
 
 What happens when it is full: an observation replaces the waiting one of the same target and source
-(newer news of the same kind), else the oldest waiting observation is dropped and counted; sightings
-are counted and dropped. Outcomes, path news and listings always get in: they are few.
+(newer news of the same kind), else the oldest waiting one that will be told anew is dropped and
+counted; sightings are counted and dropped. Outcomes and listings are never dropped: they are few.
 """
 
 import asyncio
 from collections import Counter, OrderedDict
 
-from stackward.model.event import Event, Observed, Sighted
+from stackward.model.event import Event, Observed, PathTold, Sighted
 
 Key = tuple[str, ...]
 
@@ -42,9 +42,15 @@ class Inbox:
                 key = (str(self._arrivals),)
         self._waiting[key] = event
         if len(self._waiting) > 2 * self._capacity:
-            self._waiting.popitem(last=False)
-            self.dropped["oldest"] += 1
+            self._drop_oldest()
         self._arrived.set()
+
+    def _drop_oldest(self) -> None:
+        for key, event in self._waiting.items():
+            if isinstance(event, Observed | PathTold | Sighted):
+                del self._waiting[key]
+                self.dropped["oldest"] += 1
+                return
 
     def take(self, most: int) -> list[Event]:
         """Up to `most` events in the order of their arrival."""

@@ -14,6 +14,7 @@ from stackward.model.identity import TargetId
 from stackward.ports import Clock, Journal, Log
 
 DEADLINE_SECONDS = 10.0
+DEADLINE_IN_TROUBLE_SECONDS = 1.0  # a disk that hangs must not hold up every round
 ROWS_WAITING_MAX = 10_000
 
 
@@ -41,7 +42,9 @@ class Notebook:
             text = "The journal can be written again."
             self.note([Entry(kind=EntryKind.STARTED, at=self._clock.now(), text=text)])
         try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
+            async with asyncio.timeout(
+                DEADLINE_IN_TROUBLE_SECONDS if self.trouble else DEADLINE_SECONDS
+            ):
                 while self._waiting:
                     await self._journal.append(self._waiting[0])
                     del self._waiting[0]
@@ -56,12 +59,14 @@ class Notebook:
             self.trouble = ""
 
     async def save_positions(self, positions: Mapping[TargetId, LogPosition]) -> None:
-        """Keep where each log was read up to, every few seconds."""
-        if self._clock.monotonic() - self._positions_saved_at < self._positions_every:
+        """Keep where each log was read up to, every few seconds; not while there is trouble."""
+        is_due = self._clock.monotonic() - self._positions_saved_at >= self._positions_every
+        if self.trouble or not is_due:
             return
         self._positions_saved_at = self._clock.monotonic()
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 await self._journal.save_log_positions(positions)
         except (JournalError, TimeoutError) as trouble:
-            self._log.warning("log positions not saved", reason=str(trouble))
+            reason = str(trouble) or "no answer within the deadline"
+            self._log.warning("log positions not saved", reason=reason)

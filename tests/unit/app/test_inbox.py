@@ -5,8 +5,10 @@ from datetime import timedelta
 from tests.builders import NOW, a_position
 
 from stackward.app.inbox import Inbox
-from stackward.model.event import Observed, PathTold, Sighted
-from stackward.model.identity import TargetId
+from stackward.model.event import Observed, PathTold, Sighted, StepFinished
+from stackward.model.identity import IntentId, TargetId
+from stackward.model.outcome import Outcome, OutcomeKind
+from stackward.model.plan import ActionName
 from stackward.model.sighting import EventClass, Severity, Sighting
 from stackward.model.verdict import Source
 
@@ -52,6 +54,22 @@ async def test_when_full_news_of_the_way_still_gets_in():
     news = PathTold(target_id=TargetId("vm"), leg=None, detail="", at=NOW)
     inbox.put(news)
     assert news in inbox.take(10)
+
+
+async def test_a_flood_of_observations_pushes_no_outcome_out():
+    inbox = Inbox(capacity=2)
+    outcome = StepFinished(
+        target_id=TargetId("vm"),
+        intent_id=IntentId("intent"),
+        action=ActionName.RESTART_AGENT,
+        outcome=Outcome(OutcomeKind.SUCCEEDED, "proved"),
+        at=NOW,
+    )
+    inbox.put(outcome)
+    for number in range(100):
+        inbox.put(an_observation(f"vm-{number}"))
+    assert len(inbox) <= 4
+    assert inbox.take(1) == [outcome]
 
 
 async def test_taking_is_bounded_and_keeps_the_rest():

@@ -1,0 +1,444 @@
+"""The heart on virtual time: its rhythm, its one owner, what it hands out and what it holds."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from stackward.app import control_loop
+from stackward.app.control_loop import EVENTS_PER_SLICE
+from stackward.core.replay import replay
+from stackward.model.entry import EntryKind
+from stackward.model.event import Observed, StepBegun, StepFinished, StepStarted
+from stackward.model.health import HealthState
+from stackward.model.identity import TargetId
+from stackward.model.outcome import Outcome, OutcomeKind
+from stackward.model.plan import BrokenPromise, Guard, Mode, PromiseName
+from stackward.model.verdict import Source
+from stackward.ports import Pause
+from tests.builders import a_policy, a_position, a_target
+from tests.component.app.room import Room
+from tests.fakes.virtual_loop import virtually
+
+VM = TargetId("id-v-2-VM")
+
+
+def state_of(room: Room) -> HealthState:
+    return room.snapshot.health[VM].state
+
+
+def guards_of(room: Room) -> set[Guard]:
+    return {hold.reason.guard for hold in room.snapshot.plan.holds}
+
+
+# --- rhythm ---------------------------------------------------------------------------------------
+
+
+@virtually
+async def test_a_round_comes_every_second_though_nothing_happens():
+    room = Room()
+
+    async with room.running(is_telling=False):
+        await room.clock.sleep(60.5)
+    assert 58 <= room.snapshot.round_number <= 61
+
+
+@virtually
+async def test_a_flood_is_taken_in_slices_and_the_rounds_go_on():
+    """Each slice costs time here; between two of them everybody else gets a turn."""
+    room = Room()
+    turns = 0
+    slices: list[int] = []
+    take = room.inbox.take
+
+    def slow_take(most):
+        taken = take(most)
+        if taken:
+            slices.append(len(taken))
+            asyncio.get_running_loop()._virtual.now += 0.2  # type: ignore[attr-defined]
+        return taken
+
+    vars(room.inbox)["take"] = slow_take
+
+    async def flood() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            now = room.clock.now()
+            for _ in range(EVENTS_PER_SLICE):
+                room.inbox.put(
+                    Observed(target_id=VM, source=Source.SSH, observations=(), observed_at=now)
+                )
+            await room.clock.sleep(0)
+
+    async with room.running(), asyncio.TaskGroup() as group:
+        flooding = group.create_task(flood())
+        await room.clock.sleep(12)
+        flooding.cancel()
+    assert max(slices) <= EVENTS_PER_SLICE
+    assert turns > len(slices) / 2
+    assert room.snapshot.round_number >= 8
+    assert len(room.fed) == room.snapshot.round_number
+
+
+@virtually
+async def test_the_watchdog_is_fed_by_completed_rounds_alone():
+    room = Room()
+
+    async with room.running():
+        await room.clock.sleep(10.5)
+        assert len(room.fed) == room.snapshot.round_number
+    assert "2 passed" in room.fed[-1]
+    assert room.fed[0].startswith("mode act: ")
+
+
+@virtually
+async def test_readers_are_woken_by_every_snapshot():
+    room = Room()
+    seen: list[int] = []
+
+    async def read() -> None:
+        number = 0
+        while True:
+            number = (await room.bulletin.next_after(number)).round_number
+            seen.append(number)
+
+    async with room.running(), asyncio.TaskGroup() as group:
+        reading = group.create_task(read())
+        await room.clock.sleep(20.5)
+        reading.cancel()
+    assert seen == list(range(1, seen[-1] + 1))
+    assert len(seen) >= 18
+
+
+@virtually
+async def test_it_is_ready_from_the_first_inventory_on():
+    room = Room()
+
+    async with room.running(is_telling=False):
+        await room.clock.sleep(5)
+        assert not room.snapshot.is_ready
+        room.tell()
+        await room.clock.sleep(2)
+        assert room.snapshot.is_ready
+        assert {health.state for health in room.snapshot.health.values()} == {HealthState.HEALTHY}
+
+
+@virtually
+async def test_a_vm_of_which_nothing_more_is_heard_becomes_unknown_by_time_alone():
+    room = Room()
+
+    async with room.running(is_telling=False):
+        room.tell()
+        await room.clock.sleep(2)
+        assert state_of(room) == HealthState.HEALTHY
+        await room.clock.sleep(100)
+        assert state_of(room) == HealthState.UNKNOWN
+
+
+@virtually
+async def test_another_policy_counts_from_the_next_round_on():
+    room = Room()
+    room.fall_sick()
+
+    room.loop.policy = a_policy(mode=Mode.OBSERVE)
+    async with room.running():
+        await room.clock.sleep(120)
+        assert room.handed_out == []
+        assert [step.mode for step in room.snapshot.plan.steps] == [Mode.OBSERVE]
+        room.loop.policy = a_policy()
+        await room.clock.sleep(3)
+        assert [step.mode for step, _ in room.handed_out] == [Mode.ACT]
+
+
+# --- handing out ----------------------------------------------------------------------------------
+
+
+@virtually
+async def test_a_step_is_handed_out_once_though_nobody_ever_answers():
+    room = Room()
+    room.fall_sick()
+
+    async with room.running():
+        await room.clock.sleep(900)
+    assert [(step.target_id, intent_id) for step, intent_id in room.handed_out] == [
+        (VM, "intent-1")
+    ]
+    assert guards_of(room) == {Guard.OUTCOME_OPEN}
+
+
+@virtually
+async def test_after_its_outcome_the_next_step_waits_for_the_cooldown():
+    room = Room()
+    room.fall_sick()
+
+    async with room.running():
+        await room.until(lambda: bool(room.handed_out))
+        step, intent_id = room.handed_out[0]
+        begun_at = room.clock.now()
+        started = StepStarted(
+            target_id=VM,
+            intent_id=intent_id,
+            action=step.action,
+            episode_id=step.episode_id,
+            at=begun_at,
+        )
+        room.inbox.put(started)
+        room.inbox.put(StepBegun(target_id=VM, intent_id=intent_id, at=begun_at))
+        failed = Outcome(OutcomeKind.FAILED, "no proof")
+        room.inbox.put(
+            StepFinished(
+                target_id=VM,
+                intent_id=intent_id,
+                action=step.action,
+                outcome=failed,
+                at=begun_at + timedelta(seconds=1),
+            )
+        )
+        await room.until(lambda: len(room.handed_out) > 1, 3600)
+        cooldown = room.loop.policy.rules[0].ladder[0].cooldown
+        assert room.clock.now() - begun_at >= cooldown
+        assert room.handed_out[1][0].rung == 1
+        totals = room.snapshot.totals
+        assert totals.steps_begun == {"restart-agent": 1}
+        assert totals.outcomes == {("restart-agent", "failed"): 1}
+
+
+@virtually
+async def test_while_recovering_or_draining_nothing_is_handed_out():
+    room = Room()
+    room.fall_sick()
+    room.is_held_back = True
+
+    async with room.running():
+        await room.clock.sleep(300)
+        assert room.handed_out == []
+        assert len(room.snapshot.plan.steps) == 1  # it is shown all the same
+        room.is_held_back = False
+        await room.clock.sleep(3)
+        assert len(room.handed_out) == 1
+
+
+@virtually
+async def test_a_healthy_fleet_is_left_alone_and_leaves_no_rows():
+    room = Room()
+
+    async with room.running():
+        await room.clock.sleep(900)
+    assert room.handed_out == []
+    assert room.journal.written == []
+
+
+# --- promises -------------------------------------------------------------------------------------
+
+
+def break_promises(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_args: object, **_values: object) -> tuple[BrokenPromise, ...]:
+        return (BrokenPromise(PromiseName.COOLDOWN, "two steps at once"),)
+
+    monkeypatch.setattr(control_loop, "broken_promises", broken)
+
+
+@virtually
+async def test_a_broken_promise_refuses_the_plan_and_demotes_for_good(monkeypatch):
+    room = Room()
+    room.fall_sick()
+
+    async with room.running():
+        await room.clock.sleep(30)
+        break_promises(monkeypatch)
+        await room.clock.sleep(300)
+        assert room.snapshot.plan.steps == ()
+        assert room.demotion.reason == "4-cooldown: two steps at once"
+        monkeypatch.undo()
+        await room.clock.sleep(10)
+    assert [step.mode for step, _ in room.handed_out] == [Mode.ADVISE]
+    (demoted,) = room.journal.of(EntryKind.DEMOTED)
+    assert demoted.evidence == ("4-cooldown: two steps at once",)
+    assert room.snapshot.fleet.demotion is not None
+
+
+# --- the journal ----------------------------------------------------------------------------------
+
+
+@virtually
+async def test_a_journal_in_trouble_stops_acting_and_not_watching():
+    room = Room()
+
+    async with room.running():
+        await room.clock.sleep(10)
+        room.journal.trouble = "the disk is full"
+        target = room.fall_sick()
+        await room.clock.sleep(300)
+        assert room.handed_out == []
+        assert Guard.JOURNAL_DOWN in guards_of(room)
+        assert room.snapshot.health[target.id].state is HealthState.UNHEALTHY
+        assert room.snapshot.fleet.journal_trouble == "the disk is full"
+        room.journal.trouble = ""
+        await room.clock.sleep(5)
+        assert len(room.handed_out) == 1
+        assert room.snapshot.fleet.journal_trouble == ""
+    assert len(room.told("journal cannot be written")) == 1
+    assert len(room.told("journal can be written again")) == 1
+    assert room.journal.count(EntryKind.EPISODE_OPENED) == 1  # it waited for the journal
+
+
+@virtually
+async def test_nothing_is_handed_out_in_the_very_round_in_which_the_journal_fails():
+    room = Room()
+    room.fall_sick()
+    room.journal.fail_on = frozenset({EntryKind.EPISODE_OPENED})
+    room.journal.trouble = "read-only file system"
+
+    async with room.running():
+        await room.clock.sleep(300)
+    assert room.handed_out == []
+
+
+@virtually
+async def test_positions_are_saved_every_few_seconds():
+    room = Room()
+    room.positions = {VM: a_position(77)}
+
+    async with room.running():
+        await room.clock.sleep(3)
+        assert await room.journal.log_positions() == {}
+        await room.clock.sleep(5)
+        assert await room.journal.log_positions() == room.positions
+
+
+# --- pause ----------------------------------------------------------------------------------------
+
+
+@virtually
+async def test_a_pause_is_noted_once_and_stops_every_step():
+    room = Room()
+    room.fall_sick()
+    room.pause.pause = Pause(reason="maintenance", by="olga", at=None)
+
+    async with room.running():
+        await room.clock.sleep(300)
+        assert room.handed_out == []
+        assert guards_of(room) == {Guard.PAUSED}
+        assert room.snapshot.fleet.pause_reason == "maintenance (by olga)"
+        assert "(paused)" in room.fed[-1]
+        room.pause.pause = None
+        await room.clock.sleep(5)
+        assert len(room.handed_out) == 1
+    assert [entry.text for entry in room.journal.of(EntryKind.PAUSED)] == [
+        "Paused: maintenance (by olga)"
+    ]
+    assert room.journal.count(EntryKind.RESUMED) == 1
+    assert (len(room.told("paused")), len(room.told("resumed"))) == (1, 1)
+
+
+@virtually
+async def test_another_reason_for_the_pause_is_noted_anew():
+    room = Room()
+
+    async with room.running():
+        for reason in ("maintenance", "maintenance", "an upgrade"):
+            room.pause.pause = Pause(reason=reason, by="olga", at=None)
+            await room.clock.sleep(10)
+    assert room.journal.count(EntryKind.PAUSED) == 2
+
+
+# --- coming and going -----------------------------------------------------------------------------
+
+
+@virtually
+async def test_a_vm_that_vanishes_and_comes_back_keeps_its_cooldown():
+    room = Room()
+    target = room.fall_sick()
+
+    async with room.running():
+        await room.until(lambda: bool(room.handed_out))
+        step, intent_id = room.handed_out[0]
+        at = room.clock.now()
+        room.inbox.put(
+            StepFinished(
+                target_id=VM,
+                intent_id=intent_id,
+                action=step.action,
+                outcome=Outcome(OutcomeKind.UNKNOWN, "it may have been sent"),
+                at=at,
+            )
+        )
+        await room.clock.sleep(2)
+        room.targets.remove(target)
+        await room.clock.sleep(10)
+        assert VM not in room.snapshot.fleet.targets
+        assert VM not in room.snapshot.health
+        assert VM not in room.snapshot.diagnoses
+        room.targets.append(target)
+        await room.until(lambda: len(room.handed_out) > 1, 3600)
+        cooldown = room.loop.policy.rules[0].ladder[0].cooldown
+        assert room.clock.now() - at >= cooldown
+    closed = room.journal.of(EntryKind.EPISODE_CLOSED)
+    assert [entry.text for entry in closed] == ["the VM is gone"]
+
+
+@virtually
+async def test_what_the_journal_remembers_counts_when_the_vm_is_first_listed():
+    first = Room()
+    first.fall_sick()
+    async with first.running():
+        await first.until(lambda: bool(first.handed_out))
+    step, intent_id = first.handed_out[0]
+    opened = first.journal.of(EntryKind.EPISODE_OPENED)[0]
+    now, action = first.clock.now(), step.action
+    intent = replace(opened, kind=EntryKind.INTENT, at=now, intent_id=intent_id, action=action)
+    outcome = Outcome(OutcomeKind.FAILED, "no proof")
+    for row in (
+        intent,
+        replace(intent, kind=EntryKind.BEGUN),
+        replace(intent, kind=EntryKind.OUTCOME, outcome=outcome),
+    ):
+        await first.journal.append(row)
+    second = Room(remembered=replay(first.journal.stored, a_policy()))
+    second.fall_sick()
+
+    async with second.running():
+        await second.clock.sleep(240)
+        assert second.handed_out == []
+        assert guards_of(second) == {Guard.COOLING_DOWN}
+
+
+@virtually
+async def test_a_person_is_called_once_per_episode():
+    room = Room(policy=a_policy(replace(a_policy().rules[0], ladder=())))
+    room.fall_sick()
+
+    async with room.running():
+        await room.clock.sleep(900)
+    assert room.journal.count(EntryKind.ESCALATED) == 1
+    assert len(room.told("a person is needed")) == 1
+    assert room.snapshot.totals.escalations == {"AgentDown": 1}
+
+
+@virtually
+async def test_an_event_about_a_vm_that_is_not_listed_changes_nothing():
+    room = Room()
+
+    async with room.running():
+        room.inbox.put(
+            Observed(
+                target_id=TargetId("nobody"),
+                source=Source.SSH,
+                observations=(),
+                observed_at=room.clock.now(),
+            )
+        )
+        await room.clock.sleep(5)
+    assert set(room.snapshot.fleet.targets) == {target.id for target in room.targets}
+
+
+@virtually
+async def test_a_thousand_vms_cost_one_view_a_round():
+    room = Room(*(a_target(f"v-{number}-VM") for number in range(1000)))
+
+    async with room.running():
+        await room.clock.sleep(8)
+    assert len(room.snapshot.health) == 1000
+    assert {health.state for health in room.snapshot.health.values()} == {HealthState.HEALTHY}
