@@ -280,7 +280,11 @@ def a_rule(**changes: Any) -> Rule:
 def a_policy(*rules: Rule, **changes: Any) -> Policy:
     """The careful defaults, but allowed to act by one rule."""
     policy = Policy(
-        mode=Mode.ACT, unnamed_zones=Mode.ACT, thresholds=Thresholds(), limits=Limits(), rules=rules or (a_rule(),)
+        mode=Mode.ACT,
+        unnamed_zones=Mode.ACT,
+        thresholds=Thresholds(),
+        limits=Limits(),
+        rules=rules or (a_rule(),),
     )
     return replace(policy, **changes)
 
