@@ -4,6 +4,7 @@ import gzip
 import json
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import aiohttp
 import pytest
@@ -44,7 +45,7 @@ class Site:
     def __init__(self, **settings):
         self.bulletin = Bulletin()
         self.clock = FixedClock(NOW)
-        self.journal = ShortJournal()
+        self.journal: Any = ShortJournal()
         self.log = MemoryLog()
         self.reloads = 0
         self.report = ReloadReport()
