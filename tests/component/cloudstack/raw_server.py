@@ -37,6 +37,12 @@ class Heard:
 Answer = Callable[[Heard, asyncio.StreamWriter], Awaitable[None]]
 
 
+async def settle() -> None:
+    """Let connections that have just been accepted get as far as their handler."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 class RawServer:
     """`async with RawServer(answer) as server:`; `server.heard` holds all requests."""
 
@@ -56,6 +62,7 @@ class RawServer:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        await settle()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

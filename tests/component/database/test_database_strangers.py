@@ -11,7 +11,7 @@ import pytest
 from stackward.errors import Garbled, RefusalKind, Refused, TimedOut, TransportError, Unreachable
 from stackward.transports.clock import SystemClock
 from stackward.transports.database import CloudStackDatabase, DatabaseSettings
-from tests.component.cloudstack.raw_server import refusing_url
+from tests.component.cloudstack.raw_server import refusing_url, settle
 
 PASSWORD = "the-database-password"
 WITHIN = 20.0
@@ -94,6 +94,7 @@ async def stranger(talk: Talk) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        await settle()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
