@@ -5,17 +5,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cache
+from random import Random
 
 import pytest
 
 from stackward.core.explain import explain_target
 from stackward.core.guards import GUARDS, GuardFunction, Scene
-from stackward.core.policy import Policy
+from stackward.core.policy import Policy, Rung
 from stackward.core.snapshot import Snapshot, Totals
+from stackward.core.state import Attempt
 from stackward.model.diagnosis import DiagnosisCode
 from stackward.model.health import HealthState
-from stackward.model.plan import Guard, HoldReason, Plan, PromiseName, Step
-from tests.builders import NOW, seconds
+from stackward.model.identity import IntentId
+from stackward.model.outcome import OutcomeKind
+from stackward.model.plan import ActionName, Guard, HoldReason, Plan, PromiseName, Step
+from tests.builders import (
+    LONG_AGO,
+    NOW,
+    a_fleet,
+    a_policy,
+    a_rule,
+    a_sick_state,
+    a_state,
+    an_episode,
+    seconds,
+)
 from tests.judging import Judgement, judge, without
 from tests.property.cases import Case, a_case
 
@@ -111,6 +125,33 @@ def test_the_interesting_cases_do_occur():
     }
     missing = {name: (seen[name], least) for name, least in wanted.items() if seen[name] < least}
     assert not missing, f"seen too seldom: {missing} in {dict(seen)}"
+
+
+def test_no_ladder_leads_into_a_broken_promise():
+    """Whatever was tried, also by a rule that has changed since: the next rung is a right one."""
+    dice = Random(11)
+    actions = list(ActionName)
+    seen: Counter[str] = Counter()
+    for _ in range(3000):
+        ladder = tuple(
+            Rung(action=dice.choice(actions), attempts_max=dice.randint(1, 3))
+            for _ in range(dice.randint(1, 4))
+        )
+        attempts = tuple(
+            Attempt(
+                action=dice.choice(actions),
+                intent_id=IntentId(str(number)),
+                at=LONG_AGO,
+                outcome=dice.choice(list(OutcomeKind)),
+            )
+            for number in range(dice.randint(0, 6))
+        )
+        state = a_sick_state(episode=an_episode(attempts=attempts))
+        judged = judge(a_fleet(state, a_state("s-1-VM")), a_policy(a_rule(ladder=ladder)))
+        assert judged.broken() == (), (ladder, attempts)
+        seen["steps"] += len(judged.plan.steps)
+        seen["people"] += len(judged.plan.escalations)
+    assert min(seen["steps"], seen["people"]) > 500
 
 
 # --- planted faults: each must be noticed by the promise that forbids it ------------------------

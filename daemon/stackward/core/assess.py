@@ -10,9 +10,9 @@ from datetime import datetime
 from stackward.core.diagnoses import rows_of
 from stackward.core.evidence import ADVISORY_SIGNS, Evidence, read_evidence
 from stackward.core.policy import Policy
-from stackward.core.state import ProbeMemory, TargetState
+from stackward.core.state import Episode, ProbeMemory, TargetState
 from stackward.model.health import Health, HealthState, Overall
-from stackward.model.verdict import Failed, Passed, ProbeName, Source
+from stackward.model.verdict import Failed, ProbeName, Source, Unknown
 
 # Who can say that an agent is well, each alone.
 _AGENT_WITNESSES = (ProbeName.CLOUD_AGENT, ProbeName.DATABASE_AGENT, ProbeName.AGENT_LINK)
@@ -44,20 +44,16 @@ def assess(state: TargetState, policy: Policy, now: datetime) -> Health:
         nobody = "nobody can say whether the agent is well"
         return Health(HealthState.UNKNOWN, Overall.UNKNOWN, (nobody, *reasons))
     if state.episode is not None:
-        awaited = _awaited(state, evidence, policy)
+        awaited = _awaited(state, state.episode, evidence, policy)
         if awaited:
             return Health(HealthState.RECOVERING, Overall.UNKNOWN, (*awaited, *reasons))
     return Health(HealthState.HEALTHY, Overall.PASSED, reasons)
 
 
 def _said(memory: ProbeMemory) -> str:
-    match memory.verdict:
-        case Failed(evidence=evidence):
-            return f"{memory.source.value}: {evidence}"
-        case Passed(evidence=evidence):
-            return f"{memory.source.value}: {evidence or 'well'}"
-        case unknown:
-            return f"{memory.source.value}: {unknown.reason}"
+    verdict = memory.verdict
+    words = verdict.reason if isinstance(verdict, Unknown) else verdict.evidence
+    return f"{memory.source.value}: {words or 'well'}"
 
 
 def _against(evidence: Evidence) -> tuple[str, ...]:
@@ -76,14 +72,14 @@ def _silence(state: TargetState, evidence: Evidence) -> tuple[str, ...]:
     return (f"stale: {', '.join(stale)}",) if stale else ()
 
 
-def _awaited(state: TargetState, evidence: Evidence, policy: Policy) -> tuple[str, ...]:
+def _awaited(
+    state: TargetState, episode: Episode, evidence: Evidence, policy: Policy
+) -> tuple[str, ...]:
     """What must still be seen before an episode is over: nothing closes by silence.
 
     Each source that the episode's cause rests on answers well `rise` times, and no probe that was
     bad when it last spoke is silent now.
     """
-    if state.episode is None:
-        return ()
     rise = policy.thresholds.rise
     awaited = [
         f"{probe.value} passed {memory.passed_in_a_row} of {rise} times"
@@ -97,7 +93,7 @@ def _awaited(state: TargetState, evidence: Evidence, policy: Policy) -> tuple[st
     ]
     awaited += [
         f"no word from {source.value} yet"
-        for source in sorted(_sources(state))
+        for source in sorted(_sources(episode))
         if not evidence.knows(source)
     ]
     return tuple(awaited)
@@ -112,9 +108,6 @@ def _was_bad(memory: ProbeMemory) -> bool:
     )
 
 
-def _sources(state: TargetState) -> frozenset[Source]:
+def _sources(episode: Episode) -> frozenset[Source]:
     """The sources that the cause of an episode rests on, whichever of its rows it was."""
-    if state.episode is None:
-        return frozenset()
-    rows = rows_of(state.episode.diagnosis)
-    return frozenset.intersection(*(row.sources for row in rows)) if rows else frozenset()
+    return frozenset.intersection(*(row.sources for row in rows_of(episode.diagnosis)))

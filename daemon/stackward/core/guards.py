@@ -272,7 +272,7 @@ def _evidence_stale(
     leg = state.path.leg if state.path is not None else None
     if leg is not None and leg not in HOST_KEY_LEGS:
         return HoldReason(Guard.EVIDENCE_STALE, "the way in has broken since")
-    if _newest_is_silent(state, evidence):
+    if _newest_is_silent(state, evidence, policy):
         return HoldReason(Guard.EVIDENCE_STALE, "the newest answer from inside is unknown")
     if step.marks.boot_id is None or step.marks.invocation_id is None:
         return HoldReason(Guard.EVIDENCE_STALE, "the VM has not shown its marks")
@@ -283,9 +283,13 @@ def _evidence_stale(
     return None
 
 
-def _newest_is_silent(state: TargetState, evidence: Evidence) -> bool:
+def _newest_is_silent(state: TargetState, evidence: Evidence, policy: Policy) -> bool:
     """True when the newest words from inside hold nothing that is known."""
-    inside = {p: memory for p, memory in state.probes.items() if memory.source is Source.SSH}
+    inside = {
+        probe: memory
+        for probe, memory in state.probes.items()
+        if memory.source is Source.SSH and probe not in policy.disabled_probes
+    }
     newest = max((memory.observed_at for memory in inside.values()), default=None)
     last = [probe for probe, memory in inside.items() if memory.observed_at == newest]
     return all(probe in evidence.silent for probe in last)

@@ -104,7 +104,14 @@ def _subjects(
     """The sick and the diagnosed, in an order that does not depend on how they were found."""
     ids = scene.sick | {target_id for target_id, found in diagnoses.items() if found}
     states = [fleet.targets[target_id] for target_id in ids if target_id in fleet.targets]
-    return sorted(states, key=lambda s: (s.target.zone_name, s.target.name, s.target.id))
+
+    def place(state: TargetState) -> tuple[str, str, str, str]:
+        target = state.target
+        zone = fleet.zones.get(target.zone_id)
+        zone_name = zone.name if zone is not None else target.zone_name
+        return (zone_name, target.zone_id, target.name, target.id)
+
+    return sorted(states, key=place)
 
 
 def _decide(

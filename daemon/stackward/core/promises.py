@@ -78,9 +78,10 @@ def _fresh_evidence(
 
 
 def _doubts_inside(state: TargetState, policy: Policy, plan: Plan) -> Iterator[str]:
+    asked = {p: m for p, m in state.probes.items() if p not in policy.disabled_probes}
     fresh = {
         probe: memory
-        for probe, memory in state.probes.items()
+        for probe, memory in asked.items()
         if _is_recent(
             memory.observed_at,
             policy.thresholds.slow_stale_after if probe in _SLOW else policy.thresholds.stale_after,
@@ -104,7 +105,7 @@ def _doubts_inside(state: TargetState, policy: Policy, plan: Plan) -> Iterator[s
         yield "the agent has a connection"
     if state.path is not None and state.path.leg is not None:
         yield "the way in is broken"
-    inside = [memory for memory in state.probes.values() if memory.source is Source.SSH]
+    inside = [memory for memory in asked.values() if memory.source is Source.SSH]
     last = max((memory.observed_at for memory in inside), default=None)
     newest = [memory.verdict for memory in inside if memory.observed_at == last]
     if not any(isinstance(verdict, Passed | Failed) for verdict in newest):
@@ -159,16 +160,18 @@ def _redundancy(
     plan: Plan, fleet: FleetView, _policy: Policy, _health: Mapping[TargetId, Health]
 ) -> Iterator[str]:
     """3: never two of those that stand in for each other, nor the same one twice."""
-    services = [
+    planned = [
         fleet.targets[step.target_id].target.service
         for step in plan.steps
         if step.target_id in fleet.targets
     ]
-    if services:
-        services += [s.target.service for s in fleet.targets.values() if s.in_flight is not None]
-    for service, count in Counter(services).items():
-        if count > 1 and any(service.zone_id == step.zone_id for step in plan.steps):
-            yield f"{count} steps at once on the {service.role.spoken} of zone {service.zone_id}"
+    if not planned:
+        return
+    flying = [s.target.service for s in fleet.targets.values() if s.in_flight is not None]
+    count = Counter([*planned, *flying])
+    for service in dict.fromkeys(planned):
+        if count[service] > 1:
+            yield f"{count[service]} steps at once on the {service.role} of zone {service.zone_id}"
 
 
 def _cooldown(

@@ -198,6 +198,11 @@ def test_gaps_are_counted_once():
     assert (unknown_gap.gaps, unknown_gap.gap_bytes) == (2, 400)
 
 
+def test_a_late_stretch_of_the_log_changes_nothing():
+    log = _read(LogMemory(), _seen(EventClass.OOM, 10), end=40)
+    assert _read(log, _seen(EventClass.OOM, 20), end=30) == log
+
+
 def test_the_ring_of_sightings_is_bounded():
     log = LogMemory()
     for number in range(3 * SIGHTINGS_KEPT):

@@ -116,5 +116,7 @@ def test_what_was_done_to_a_vm_that_was_unlisted_for_a_while_is_not_forgotten():
     assert kept.recall(a_state()).last_action_at == NOW
     assert kept.without(VM).targets == {}
     other = a_state("s-1-VM", target=a_target("s-1-VM"))
+    soon = kept.keep(a_state("s-1-VM"), NOW + minutes(1))
+    assert set(soon.targets) == {VM, "id-s-1-VM"}
     later = kept.keep(other, NOW + KEEP_DEPARTED + minutes(1))
     assert set(later.targets) == {other.target.id}
