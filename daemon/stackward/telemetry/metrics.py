@@ -41,6 +41,7 @@ class Kind(StrEnum):
     COUNTER = "counter"
     INFO = "info"
     STATESET = "stateset"
+    SUMMARY = "summary"
 
 
 @dataclass(frozen=True, slots=True)
@@ -517,7 +518,7 @@ FLEET: tuple[FleetFamily, ...] = (
     ),
     FleetFamily(
         "stackward_loop_lag_seconds",
-        Kind.GAUGE,
+        Kind.SUMMARY,  # quantiles alone: their label is a summary's
         "How late the event loop woke a sleeper over the last minutes, by quantile.",
         lambda s: [
             (f'quantile="{quantile}"', lag)
@@ -628,7 +629,7 @@ class MetricsPage:
             family = family.removesuffix("_info") if kind is Kind.INFO else family
             parts.append(f"# HELP {family} {description}\n# TYPE {family} {kind.value}\n")
         else:
-            shown = kind if kind in (Kind.GAUGE, Kind.COUNTER) else Kind.GAUGE
+            shown = Kind.GAUGE if kind in (Kind.INFO, Kind.STATESET) else kind
             parts.append(f"# HELP {name} {description}\n# TYPE {name} {shown.value}\n")
 
 

@@ -33,6 +33,9 @@ LOG_LINE_BYTES_MAX = 1024 * 1024
 METRICS_BYTES_MAX = 64 * 1024 * 1024
 LOOK_EVERY = 0.2
 
+# What is started with this dies with the thread that started it (prctl(2), PR_SET_PDEATHSIG).
+LEASH = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
+
 Json = dict[str, Any]
 
 
@@ -112,10 +115,8 @@ class DaemonProcess:
         """Start it, again after `stop` or `kill`; returns when it serves."""
         assert self._process is None, "it runs"
         self._lines.clear()
-        setpriv = shutil.which("setpriv")
-        leash = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
         process = subprocess.Popen(
-            [*leash, *_stackward("run", "--config", self.config, "--log-format", "json")],
+            [*LEASH, *_stackward("run", "--config", self.config, "--log-format", "json")],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
