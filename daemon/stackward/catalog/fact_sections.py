@@ -38,6 +38,8 @@ from stackward.model.guest import FactBlock
 _BOOT_ID = re.compile(r"[0-9a-f-]{36}", re.ASCII)
 _INVOCATION_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
+# A machine that says it is up for longer than this says nothing: moments are counted back from it.
+_UPTIME_SECONDS_MAX = 3.2e9  # a century
 # stat -f: blocks, free, available, block size, files, files free, point
 _FILE_SYSTEM = re.compile(
     r"(\d{1,18}) (\d{1,18}) (\d{1,18}) (\d+) (\d{1,18}) (\d{1,18}) (/.*)", re.ASCII
@@ -66,7 +68,7 @@ def read_facts(block: FactBlock) -> GuestFacts:
     return GuestFacts(
         boot_id=readable(_section(block, "boot", _boot_id)),
         release=readable(_section(block, "conf", _release)),
-        uptime_seconds=readable(_section(block, "uptime", _first_float)),
+        uptime_seconds=readable(_section(block, "uptime", _uptime)),
         load_1m=readable(_section(block, "load", _first_float)),
         clock_offset=offset,
         clock_uncertainty=_clock_uncertainty(block),
@@ -122,6 +124,20 @@ def _first_float(lines: tuple[str, ...]) -> float:
     return _finite(lines[0].split()[0])
 
 
+def _uptime(lines: tuple[str, ...]) -> float:
+    uptime = _first_float(lines)
+    if not 0 <= uptime <= _UPTIME_SECONDS_MAX:
+        raise _OddError(f"no uptime: {lines[0][:40]!r}")
+    return uptime
+
+
+def _whole(text: str) -> int:
+    """A number of a size that every place it may go to can hold: floats, metrics, JSON."""
+    if not _NUMBER.fullmatch(text):
+        raise _OddError(f"not a number: {text[:40]!r}")
+    return int(text)
+
+
 def _boot_id(lines: tuple[str, ...]) -> str:
     if not _BOOT_ID.fullmatch(lines[0]):
         raise ValueError
@@ -152,7 +168,7 @@ def _jvm(lines: tuple[str, ...]) -> JvmFacts:
         return JvmFacts(None)
     if lines[0] == "unknown":
         raise _OddError("the processes of cloud.service could not be listed")
-    return JvmFacts(int(lines[0]))
+    return JvmFacts(_whole(lines[0]))
 
 
 def _link(lines: tuple[str, ...]) -> LinkFacts:
@@ -182,9 +198,9 @@ def _memory(lines: tuple[str, ...]) -> MemoryFacts:
     kilobytes = {}
     for line in lines:
         name, number, *_ = line.replace(":", " ").split()
-        kilobytes[name] = int(number)
+        kilobytes[name] = _whole(number)
     total, available = kilobytes.get("MemTotal", 0), kilobytes.get("MemAvailable")
-    if total <= 0 or available is None or available < 0:
+    if total <= 0 or available is None:
         raise ValueError
     return MemoryFacts(total * 1024, available * 1024)
 
@@ -210,7 +226,7 @@ def _unit(lines: tuple[str, ...], block: FactBlock) -> UnitFacts:
 
 def _active_for(told: Mapping[str, str], block: FactBlock) -> timedelta | None:
     entered = _number(told.get("ActiveEnterTimestampMonotonic"))
-    uptime = readable(_section(block, "uptime", _first_float))
+    uptime = readable(_section(block, "uptime", _uptime))
     if not entered or uptime is None:
         return None
     asked = timedelta(seconds=uptime) - block.ages.get("unit", timedelta(0))
@@ -266,12 +282,14 @@ def _addresses(lines: tuple[str, ...]) -> AddressFacts:
     if not hosts["properties"] and not hosts["cmdline"]:
         raise _OddError("neither agent.properties nor the boot arguments name a management server")
     port = told.get("properties port") or told.get("cmdline port") or "8250"
-    return AddressFacts(hosts["properties"], hosts["cmdline"], int(port))
+    return AddressFacts(hosts["properties"], hosts["cmdline"], _whole(port))
 
 
 def _open_files_ratio(lines: tuple[str, ...]) -> float | None:
     count, limit = lines[0].split()
-    return int(count) / int(limit) if limit != "unlimited" and int(limit) > 0 else None
+    if limit == "unlimited" or _whole(limit) == 0:
+        return None
+    return _whole(count) / _whole(limit)
 
 
 def _touch(lines: tuple[str, ...]) -> TouchFacts:

@@ -10,6 +10,7 @@ from typing import Final
 from stackward.model.identity import Hypervisor, VmRole
 from stackward.model.target import AgentState, CloudState, SshRoute
 
+_YEARS: Final = range(2000, 3000)
 TEXT_LENGTH_MAX: Final = 1024  # CloudStack's own columns for names and addresses end at 255
 
 
@@ -132,11 +133,16 @@ def read_host_up(status: str | None, resource_state: str | None) -> bool | None:
 
 
 def read_moment(text: str | None, form: str) -> datetime | None:
-    """A moment in UTC. What is no moment is not told: no row is lost for a broken date."""
+    """A moment in UTC. What is no moment is not told: no row is lost for a broken date.
+
+    A year that no CloudStack can have seen is no moment either: spans are added to moments, and
+    at the ends of the calendar there is nothing to add.
+    """
     if text is None:
         return None
     try:
         moment = datetime.strptime(text, form)  # noqa: DTZ007  made aware in the next line
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        told = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+    return told if told.year in _YEARS else None

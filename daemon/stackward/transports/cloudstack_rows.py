@@ -119,7 +119,9 @@ def join_agents(rows: Iterable[Row], agents: Iterable[Row]) -> tuple[Row, ...]:
     by_place = {(agent.get("name"), agent.get("zoneid")): agent for agent in agents}
     joined: list[Row] = []
     for row in rows:
-        agent = by_place.get((row.get("name"), row.get("zoneid")), {})
+        name, zone_id = row.get("name"), row.get("zoneid")
+        is_named = isinstance(name, str) and isinstance(zone_id, str)  # else the row is unreadable
+        agent = by_place.get((name, zone_id), {}) if is_named else {}
         told = {
             "agentstate": agent.get("state"),
             "disconnected": agent.get("disconnected"),

@@ -90,7 +90,14 @@ def _parse(content: bytes) -> Pause:
     if not isinstance(reason, str) or not isinstance(by, str):
         raise TypeError("reason and by are not text")
     moment = None if at is None else datetime.fromisoformat(at)
-    return Pause(reason=reason, by=by, at=moment if moment and moment.tzinfo else None)
+    return Pause(
+        reason=_clean(reason), by=_clean(by), at=moment if moment and moment.tzinfo else None
+    )
+
+
+def _clean(text: str) -> str:
+    """Without what no page takes: an argument in another encoding leaves lone surrogates."""
+    return text.encode("utf-8", "replace").decode()[:REASON_MAX]
 
 
 def _unreadable(why: str) -> Pause:

@@ -264,6 +264,11 @@ async def test_numbers_as_ids_and_broken_dates_are_borne():
     assert target.disconnected_at is None
 
 
+@pytest.mark.parametrize("created", ["9999-12-31T23:59:59+0000", "0001-01-01T00:00:00+0000"])
+async def test_a_moment_at_the_end_of_the_calendar_is_not_told(created):
+    assert (await target_of(vm(created=created))).created_at is None
+
+
 # --- agents by version ---------------------------------------------------------------------------
 
 
@@ -310,6 +315,14 @@ async def test_one_row_with_an_agent_state_tells_that_the_server_knows_them():
         AgentState.UP,
         AgentState.ABSENT,
     ]
+
+
+@pytest.mark.parametrize("name", [["s-1-VM"], {"name": "s-1-VM"}])
+async def test_before_4_13_1_a_vm_whose_name_cannot_be_read_is_a_hole(name):
+    old = (vm(agentstate=None), vm(id="vm-2", name=name, agentstate=None))
+    inventory = await inventory_of(Cloud(*old, agents=(AGENT,), version="4.11.1.0"))
+    assert [target.name for target in inventory.targets] == ["s-1-VM"]
+    assert len(inventory.unreadable) == 1
 
 
 async def test_an_agent_row_that_cannot_be_read_is_a_hole():

@@ -64,6 +64,12 @@ def test_garbage_counts_as_paused(tmp_path: Path, content: bytes):
     assert PauseFile(path).clear()
 
 
+def test_a_reason_typed_in_another_encoding_can_be_shown(tmp_path: Path):
+    switch = PauseFile(tmp_path / "paused")
+    switch.write(Pause(reason=os.fsdecode(b"r\xe9seau"), by=os.fsdecode(b"\xff"), at=None))
+    assert switch.read() == Pause(reason="r?seau", by="?", at=None)
+
+
 def test_a_directory_a_fifo_and_a_link_to_itself_in_its_place(tmp_path: Path):
     (tmp_path / "directory").mkdir()
     os.mkfifo(tmp_path / "fifo")
