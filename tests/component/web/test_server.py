@@ -4,7 +4,7 @@ import gzip
 import json
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -45,14 +45,14 @@ class Site:
     def __init__(self, **settings):
         self.bulletin = Bulletin()
         self.clock = FixedClock(NOW)
-        self.journal: Any = ShortJournal()
+        self.journal = ShortJournal()
         self.log = MemoryLog()
         self.reloads = 0
         self.report = ReloadReport()
         page = MetricsPage(python="3.11")
         self.server = WebServer(
             self.bulletin,
-            self.journal,
+            cast("Any", self.journal),
             self.clock,
             self.log,
             lambda snapshot, openmetrics: page.render(snapshot, openmetrics=openmetrics),
