@@ -6,6 +6,7 @@ What a command needs is imported inside it: `stackward --help` and completion st
 # ruff: noqa: PLC0415
 
 import json
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -78,9 +79,11 @@ def _print_json(value: object) -> None:
 
 
 def _console() -> Console:
-    """Colours and width of the terminal; elsewhere neither."""
-    console = Console(highlight=False, soft_wrap=False)
-    return console if console.is_terminal else Console(highlight=False, width=200, no_color=True)
+    """Colours and width of the terminal; elsewhere neither, but for a width that is asked for."""
+    console = Console(highlight=False)
+    if console.is_terminal or "COLUMNS" in os.environ:
+        return console
+    return Console(highlight=False, width=200, no_color=True)
 
 
 def _show_version(wanted: bool) -> None:

@@ -80,7 +80,7 @@ STORY: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "source does not answer": lambda e: f"the {e.get('source')} does not answer: {e.get('reason')}",
     "no way into vm": lambda e: f"{e.get('vm')}: no way in ({e.get('leg')})",
     "vm answers again over ssh": lambda e: f"{e.get('vm')}: can be looked into again",
-    "source answers": lambda e: f"the {e.get('source')} answers again",
+    "source answers": lambda e: f"the {e.get('source')} answers",
     "paused": lambda e: f"paused, nothing is done: {e.get('reason')}",
     "resumed": lambda _: "goes on after a pause",
     "promise broken": lambda e: f"a promise is broken: {e.get('promises')}",

@@ -1,134 +1,245 @@
-"""Answers of the daemon for people: tables and plain sentences. Colours only on a terminal."""
+"""Answers of the daemon for people: what is wrong first, in sentences. Colours only on a terminal.
 
-from collections.abc import Mapping, Sequence
+The daemon's words are printed as they are; nothing is judged here.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
+from stackward.web.views import WORST_FIRST, said, spoken
+
 VERDICTS = {
-    "passed": "[green]● passed[/]",
-    "failed": "[bold red]▲ failed[/]",
+    "passed": "[green]● passed [/]",
+    "failed": "[bold red]▲ failed [/]",
     "unknown": "[yellow]? unknown[/]",
 }
+INDENT = 10  # as wide as a verdict and a space
 
 Answer = Mapping[str, Any]
+
+
+def status(console: Console, answer: Answer) -> None:
+    """The fleet, what is wrong first."""
+    counts = ", ".join(
+        f"{answer['verdicts'][verdict]} {verdict}"
+        for verdict in WORST_FIRST
+        if answer["verdicts"].get(verdict)
+    )
+    age = spoken(_seconds(answer["now"], answer["taken_at"]))
+    console.print(
+        f"{len(answer['vms'])} system VMs: [bold]{_text(counts or 'none is known yet')}[/]. "
+        f"Mode {_text(answer['mode'])}, round {answer['round']}, {age} ago."
+    )
+    _notices(console, answer)
+    _fleet_causes(console, answer)
+    rows = sorted(answer["vms"], key=lambda row: WORST_FIRST.get(row["verdict"], 0))
+    widths = [max(len(line) for line in column) for column in zip(*map(_facts, rows), strict=True)]
+    for row in rows:
+        facts = "  ".join(
+            fact.ljust(width) for fact, width in zip(_facts(row), widths, strict=True)
+        )
+        console.print(f"{_verdict(row['verdict'])} {_text(facts.rstrip())}")
+        for line in _what_and_next(row):
+            _below(console, line, INDENT)
+
+
+def explanation(console: Console, answer: Answer) -> None:
+    """One VM: what is wrong, what follows, what to do and what not, and who says so."""
+    row, told = answer["row"], answer["explanation"]
+    place = ", ".join(
+        _present(told["role"], f"zone {told['zone']}", told["host"] and f"on {told['host']}")
+    )
+    console.print(f"{_verdict(row['verdict'])} [bold]{_text(row['name'])}[/]  {_text(place)}")
+    _below(console, told["sentence"], INDENT)
+    if told["since"]:
+        age = spoken(_seconds(answer["now"], told["since"]))
+        _paragraph(console, "Since", f"{_moment(told['since'])} UTC, {age} ago")
+    _paragraph(console, "Wider cause", told["wider_cause"])
+    _paragraph(console, "What follows", told["follows"])
+    _paragraph(console, "What to do", told["advice"])
+    _paragraph(console, "What not", told["never"])
+    _paragraph(console, "Now", _decision(told["decision"]))
+    for title, lines in (
+        ("Tried", told["tried"]),
+        ("Also", told["causes"]),
+        ("Because", [] if told["diagnosis"] else told["reasons"]),
+    ):
+        for line in lines:
+            _paragraph(console, title, line)
+    if told["evidence"]:
+        console.print()
+        console.print(_evidence(told["evidence"]))
+
+
+def plan(console: Console, answer: Answer) -> None:
+    """Steps, holds and escalations of the newest round."""
+    decided = answer["plan"]
+    age = spoken(_seconds(answer["now"], decided["made_at"]))
+    console.print(f"mode [bold]{_text(answer['mode'])}[/], decided {age} ago")
+    _notices(console, answer)
+    if not (decided["steps"] or decided["holds"] or decided["escalations"]):
+        console.print("Nothing is sick: nothing to do.")
+    for step in decided["steps"]:
+        what = {"act": "does", "advise": "would do", "observe": "would do, were it not observing"}
+        console.print(
+            f"[bold green]step[/]   [bold]{_text(step['target_name'])}[/]  "
+            f"{_text(what.get(step['mode'], step['mode']))}: {_text(step['action'])}"
+        )
+        _below(console, step["explanation"])
+    for hold in decided["holds"]:
+        console.print(
+            f"[yellow]hold[/]   [bold]{_text(hold['target_name'])}[/]  "
+            f"{_text(hold['action'] or 'no action is known')}, held by {hold['reason']['guard']}"
+        )
+        _below(console, _hold_text(hold["reason"]["text"], hold["reason"]["until"]))
+    for call in decided["escalations"]:
+        console.print(
+            f"[bold red]person[/] [bold]{_text(call['subject_name'])}[/]  "
+            f"{_text(call['diagnosis'])}"
+        )
+        _below(console, call["sentence"])
+        _below(console, f"To do: {call['advice']}")
+
+
+def journal(console: Console, rows: Sequence[Answer]) -> None:
+    """Journal rows, as they come: a line for programs' eyes, the sentence below it."""
+    if not rows:
+        console.print("No such row.")
+    for row in rows:
+        outcome = row.get("outcome") or {}
+        what = f"{row['kind']}: {outcome['kind']}" if outcome else row["kind"]
+        words = (row.get("target_name"), row.get("action"))
+        console.print(
+            f"{row['sequence']:>5}  {_text(row['at'][:19].replace('T', ' '))}  "
+            f"[bold]{_text(what)}[/]  {_text('  '.join(_present(*words)))}".rstrip()
+        )
+        _below(console, row["text"])
+
+
+def _notices(console: Console, answer: Answer) -> None:
+    """What holds the daemon back as a whole, and which source is silent."""
+    for key, sentence in (
+        ("paused", "Paused, nothing is done"),
+        ("demoted", "Only advising after a broken promise (see clear-demotion)"),
+        ("journal_trouble", "The journal cannot be written, nothing is done"),
+    ):
+        if answer.get(key) is not None:
+            console.print(f"[bold yellow]{sentence}:[/] {_text(answer[key])}")
+    for source, memory in answer.get("sources", {}).items():
+        if not memory["is_up"]:
+            age = spoken(_seconds(answer["now"], memory["since"]))
+            console.print(
+                f"[bold yellow]The {_text(source)} has not answered for {age}:[/] "
+                f"{_text(memory['detail'])}"
+            )
+
+
+def _fleet_causes(console: Console, answer: Answer) -> None:
+    """What concerns many VMs at once; what to do about one VM stands beside it."""
+    advice = {
+        (call["diagnosis"], str(call["subject"])): call["advice"] for call in answer["escalations"]
+    }
+    for cause in answer["causes"]:
+        age = spoken(_seconds(answer["now"], cause["since"]))
+        console.print(
+            f"[bold red]▲ {_text(cause['code'])}[/] for {age}: {_text(cause['sentence'])}"
+        )
+        if to_do := advice.get((cause["code"], str(cause["subject"]))):
+            _below(console, f"To do: {to_do}")
+
+
+def _facts(row: Answer) -> tuple[str, ...]:
+    return (
+        row["name"],
+        row["role"].upper(),
+        row["zone"],
+        f"{row['state']}, agent {row['agent']}",
+    )
+
+
+def _what_and_next(row: Answer) -> Iterable[str]:
+    if row["suppressed_by"]:
+        yield f"a symptom of {row['suppressed_by']}"
+        return
+    if what := said(row):
+        yield what
+    if row["next"]:
+        yield f"-> {row['next']}"
+
+
+def _decision(decision: Answer) -> str:
+    action = decision["action"] or ""
+    match decision["kind"]:
+        case "step":
+            verb = "does" if decision["mode"] == "act" else "would do"
+            return f"{verb} {action}: {decision['reason']}"
+        case "hold":
+            held = f"{action} is held" if action else "nothing is done"
+            return f"{held}: {_hold_text(decision['reason'], decision['until'])}"
+        case "escalation":
+            return "a person is called; nothing is done by itself"
+        case _:
+            return str(decision["reason"])
+
+
+def _hold_text(text: str, until: str | None) -> str:
+    return f"{text} (until {until[11:19]} UTC)" if until else text
+
+
+def _evidence(lines: Sequence[Answer]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in ("VERDICT", "WITNESS", "PROBE", "AGE"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("WHAT IT SAYS", overflow="fold", ratio=1)
+    for line in sorted(lines, key=lambda line: WORST_FIRST.get(line["verdict"], 0)):
+        times = f" ({line['count']} times)" if line["verdict"] == "failed" else ""
+        old = "[yellow] too old[/]" if line["is_stale"] else ""
+        table.add_row(
+            _verdict(line["verdict"]),
+            _text(line["witness"]),
+            _text(line["probe"]),
+            spoken(line["age"]) + old,
+            _text(line["text"] + times),
+        )
+    return table
+
+
+def _paragraph(console: Console, title: str, text: str | None) -> None:
+    """A title in a margin and its text beside it; nothing when there is no text."""
+    if not text:
+        return
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(width=12, style="bold")
+    grid.add_column(overflow="fold")
+    grid.add_row(title, _text(text))
+    console.print(grid)
+
+
+def _below(console: Console, text: str, indent: int = 7) -> None:
+    console.print(Padding(_text(text), (0, 0, 0, indent), expand=False))
+
+
+def _verdict(verdict: str) -> str:
+    return VERDICTS.get(verdict, _text(verdict))
 
 
 def _text(value: object) -> str:
     return escape(str(value)) if value is not None else ""
 
 
-def status(console: Console, answer: Answer) -> None:
-    """The fleet in one table, its causes and calls above it."""
-    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in answer["verdicts"].items())
-    console.print(
-        f"mode [bold]{_text(answer['mode'])}[/], {len(answer['vms'])} system VMs: {_text(verdicts)}"
-        f"  (round {answer['round']}, {_text(answer['taken_at'][:19])} UTC)"
-    )
-    for key, sentence in (
-        ("paused", "Paused, nothing is done"),
-        ("demoted", "Only advising after a broken promise"),
-        ("journal_trouble", "The journal cannot be written, nothing is done"),
-    ):
-        if answer.get(key) is not None:
-            console.print(f"[bold yellow]{sentence}:[/] {_text(answer[key])}")
-    for source, memory in answer["sources"].items():
-        if not memory["is_up"]:
-            console.print(
-                f"[bold yellow]The {_text(source)} does not answer:[/] {_text(memory['detail'])}"
-            )
-    for cause in answer["causes"]:
-        console.print(f"[bold red]{_text(cause['code'])}:[/] {_text(cause['sentence'])}")
-    for call in answer["escalations"]:
-        console.print(
-            f"[bold]A person is needed for {_text(call['subject_name'])}:[/] "
-            f"{_text(call['sentence'])} {_text(call['advice'])}"
-        )
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("ZONE", "VM", "ROLE", "VERDICT", "CLOUDSTACK", "CAUSE AND NEXT STEP"):
-        table.add_column(column, overflow="fold")
-    for row in answer["vms"]:
-        cause = row["sentence"] or "; ".join(row["reasons"])
-        lines = [line for line in (cause, row["next"]) if line]
-        table.add_row(
-            _text(row["zone"]),
-            _text(row["name"]),
-            _text(row["role"].upper()),
-            VERDICTS.get(row["verdict"], _text(row["verdict"])),
-            _text(f"{row['state']}, {row['agent']}"),
-            _text("\n".join(lines)),
-        )
-    console.print(table)
+def _present(*words: str | None) -> list[str]:
+    return [word for word in words if word]
 
 
-def explanation(console: Console, answer: Answer) -> None:
-    """One VM: what is known, from whom, what follows, what to do and what not."""
-    row = answer["row"]
-    console.print(
-        f"[bold]{_text(row['name'])}[/] "
-        f"({_text(row['role'].upper())}, zone {_text(row['zone'])}): "
-        f"{VERDICTS.get(row['verdict'], _text(row['verdict']))}"
-    )
-    for key, value in answer["explanation"].items():
-        if value in (None, "", [], {}) or key in ("name", "verdict", "target_id"):
-            continue
-        console.print(f"[bold]{_text(key.replace('_', ' '))}[/]")
-        lines = value if isinstance(value, list) else [value]
-        for line in lines:
-            console.print(f"  {_text(_flat(line))}")
+def _seconds(later: str, earlier: str) -> float:
+    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
 
 
-def plan(console: Console, answer: Answer) -> None:
-    """Steps, holds and escalations of the newest round."""
-    decided = answer["plan"]
-    console.print(
-        f"mode [bold]{_text(answer['mode'])}[/], made at {_text(decided['made_at'][:19])}"
-    )
-    if not (decided["steps"] or decided["holds"] or decided["escalations"]):
-        console.print("Nothing is sick: nothing to do.")
-    for step in decided["steps"]:
-        console.print(
-            f"[bold]step[/]     {_text(step['target_name'])}  {_text(step['action'])} "
-            f"({_text(step['mode'])}): {_text(step['explanation'])}"
-        )
-    for hold in decided["holds"]:
-        console.print(
-            f"[yellow]hold[/]     {_text(hold['target_name'])}  {_text(hold['action'] or '-')}: "
-            f"{_text(hold['reason']['guard'])}: {_text(hold['reason']['text'])}"
-        )
-    for call in decided["escalations"]:
-        console.print(
-            f"[red]escalate[/] {_text(call['subject_name'])}  {_text(call['diagnosis'])}: "
-            f"{_text(call['advice'])}"
-        )
-
-
-def journal(console: Console, rows: Sequence[Answer]) -> None:
-    """Journal rows, as they come."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("#", "AT (UTC)", "WHAT", "VM", "ACTION", "TEXT"):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        outcome = row.get("outcome") or {}
-        what = f"{row['kind']}: {outcome['kind']}" if outcome else row["kind"]
-        table.add_row(
-            str(row["sequence"]),
-            _text(row["at"][:19].replace("T", " ")),
-            _text(what),
-            _text(row.get("target_name")),
-            _text(row.get("action")),
-            _text(row["text"]),
-        )
-    console.print(table)
-
-
-def _flat(value: object) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(
-            f"{key.replace('_', ' ')}: {item}"
-            for key, item in value.items()
-            if item not in (None, "", [], {})
-        )
-    return str(value)
+def _moment(text: str) -> str:
+    return text[:19].replace("T", " ")

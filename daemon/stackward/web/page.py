@@ -1,59 +1,82 @@
-"""The page for people: zones and VMs with verdict, cause and next step. Plain HTML, no scripts.
+"""The page for people: what is wrong first, then every VM by zone. Plain HTML, no scripts.
 
 Everything that comes from outside is escaped. Verdicts are words and shapes, not colours alone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from html import escape
 from itertools import groupby
+from urllib.parse import quote
 
-from stackward.core.explain import explain_target
+from stackward.core.explain import DecisionKind, DecisionTaken, Explanation, explain_target
 from stackward.core.snapshot import Snapshot
+from stackward.core.state import FleetView
+from stackward.model.diagnosis import Diagnosis
 from stackward.model.health import Overall
+from stackward.model.plan import Mode
 from stackward.web import views
 
 STYLE = """
-:root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #cf222e; --dim: #8a6d00; }
+:root { color-scheme: light dark; --line: #8883; --soft: #8881; --good: #1a7f37; --bad: #cf222e; --dim: #8a6d00; }
 @media (prefers-color-scheme: dark) { :root { --good: #3fb950; --bad: #ff7b72; --dim: #d29922; } }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 1.5rem auto; padding: 0 1rem; }
-h1 { font-size: 1.3rem; } h2 { font-size: 1.05rem; margin: 1.8rem 0 .4rem; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid var(--line); }
-th { font-weight: 600; font-size: .85rem; }
-td:first-child { white-space: nowrap; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 1.2rem auto 3rem; padding: 0 1rem; }
+header { display: flex; flex-wrap: wrap; gap: 0 1.2rem; align-items: baseline; }
+h1 { font-size: 1.3rem; margin: 0; } h2 { font-size: 1.05rem; margin: 1.6rem 0 .3rem; }
+nav a { margin-right: 1rem; } a { color: inherit; } p { margin: .3rem 0; overflow-wrap: anywhere; }
+.sum { font-size: 1.15rem; margin: .6rem 0; }
 .passed { color: var(--good); } .failed { color: var(--bad); font-weight: 600; } .unknown { color: var(--dim); }
-.notice { border-left: 4px solid var(--bad); padding: .4rem .8rem; margin: .6rem 0; background: #8881; }
-.quiet { opacity: .75; font-size: .9rem; } dt { font-weight: 600; margin-top: .6rem; } dd { margin-left: 1rem; }
-code { font-size: .92em; } nav a { margin-right: 1rem; }
+.passed, .failed, .unknown { white-space: nowrap; }
+.card { border-left: 4px solid var(--bad); padding: .4rem .9rem; margin: .6rem 0; background: var(--soft); }
+.card.unknown-edge { border-color: var(--dim); } .card h3 { font-size: 1rem; margin: 0; }
+.quiet { opacity: .75; font-size: .9rem; } .never { font-weight: 600; }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; vertical-align: top; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
+th { font-weight: 600; font-size: .85rem; opacity: .75; } td.tight { white-space: nowrap; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .35rem 1.2rem; margin: .8rem 0; }
+dt { font-weight: 600; } dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 45rem) {
+  dl { display: block; } dd { margin-bottom: .5rem; }
+  thead { display: none; } tr { display: block; padding: .4rem 0; border-bottom: 1px solid var(--line); }
+  td { display: inline; border: 0; padding-right: .8rem; } td.wide { display: block; }
+}
 """.strip()  # noqa: E501  a style sheet reads best one rule a line
 
 SHAPES = {Overall.PASSED.value: "●", Overall.FAILED.value: "▲", Overall.UNKNOWN.value: "?"}
+WILL = {
+    Mode.ACT: "The daemon does",
+    Mode.ADVISE: "The daemon only advises; it would do",
+    Mode.OBSERVE: "The daemon only observes; it would do",
+}
+
+Row = views.Json
 
 
 def fleet(snapshot: Snapshot, now: datetime) -> str:
     """The front page."""
-    status = views.status(snapshot, now)
-    parts = [_heading(snapshot, now)]
-    parts.extend(
-        f'<p class="notice"><b>{escape(diagnosis.code)}</b>: {escape(diagnosis.sentence)}</p>'
-        for diagnosis in snapshot.fleet_diagnoses
-    )
-    parts.extend(
-        f'<p class="notice">A person is needed for <b>{escape(item.subject_name)}</b>: '
-        f"{escape(item.sentence)} {escape(item.advice)}</p>"
-        for item in snapshot.plan.escalations
-    )
-    rows = status["vms"]
-    assert isinstance(rows, list)
-    vms = [row for row in rows if isinstance(row, dict)]
-    if not vms:
-        parts.append("<p>No system VM is known yet.</p>")
-    for zone, members in groupby(vms, key=lambda row: str(row["zone"])):
+    rows = [views.vm_row(snapshot, state) for state in views.ordered(snapshot.fleet)]
+    parts = [
+        "<header><h1>stackward</h1>",
+        _nav(
+            ("metrics", "/metrics"),
+            ("status", "/api/v1/status"),
+            ("plan", "/api/v1/plan"),
+            ("journal", "/api/v1/journal"),
+        ),
+        "</header>",
+        _summary(rows),
+        _age(snapshot, now),
+    ]
+    parts.extend(_notice(text) for text in _notices(snapshot.fleet, now))
+    parts.extend(_fleet_cause(snapshot, one, now) for one in snapshot.fleet_diagnoses)
+    sick = [row for row in rows if row["verdict"] != "passed" and not row["suppressed_by"]]
+    sick.sort(key=lambda row: views.WORST_FIRST.get(str(row["verdict"]), 0))
+    parts.extend(_card(row, now) for row in sick)
+    for zone, members in groupby(rows, key=lambda row: str(row["zone"])):
         parts.append(f"<h2>Zone {escape(zone)}</h2>")
         parts.append(
-            "<table><thead><tr><th>VM</th><th>Role</th><th>Verdict</th><th>CloudStack says</th>"
-            "<th>Cause</th><th>Next</th></tr></thead><tbody>"
+            "<table><thead><tr><th>Verdict</th><th>VM</th><th>Role</th><th>On</th>"
+            "<th>CloudStack says</th><th>What else is known</th></tr></thead><tbody>"
         )
         parts.extend(_row(member) for member in members)
         parts.append("</tbody></table>")
@@ -63,20 +86,26 @@ def fleet(snapshot: Snapshot, now: datetime) -> str:
 def vm(snapshot: Snapshot, now: datetime, name: str) -> str | None:
     """One VM, explained; None if there is no such VM."""
     target_id = views.find(snapshot, name)
-    if target_id is None:
+    explained = explain_target(snapshot, target_id) if target_id is not None else None
+    if explained is None:
         return None
-    row = views.vm_row(snapshot, snapshot.fleet.targets[target_id])
-    explanation = views.plain(explain_target(snapshot, target_id))
-    assert isinstance(explanation, dict)
     parts = [
-        f"<h1>{escape(str(row['name']))} {_verdict(str(row['verdict']))}</h1>",
-        '<nav><a href="/">all VMs</a></nav>',
+        f"<header><h1>{_verdict(explained.verdict.value)} {escape(explained.name)}</h1>",
+        _nav(
+            ("all VMs", "/"),
+            ("its journal", f"/api/v1/journal?target={quote(explained.target_id, safe='')}"),
+            ("as JSON", f"/api/v1/vms/{quote(explained.target_id, safe='')}"),
+        ),
+        "</header>",
+        f'<p class="sum">{escape(explained.sentence)}</p>',
         "<dl>",
-        *(_definition(key, value) for key, value in explanation.items()),
+        *(_definition(term, text) for term, text in _told(explained, now)),
         "</dl>",
-        f'<p class="quiet">{escape(_age(snapshot, now))}</p>',
+        "<h2>Who says what</h2>",
+        _evidence(explained),
+        _age(snapshot, now),
     ]
-    return _document(f"stackward: {row['name']}", "".join(parts))
+    return _document(f"{explained.name}: stackward", "".join(parts))
 
 
 def starting() -> str:
@@ -89,68 +118,187 @@ def not_found() -> str:
     return _document("stackward", '<h1>No such VM</h1><p><a href="/">all VMs</a></p>')
 
 
-def _heading(snapshot: Snapshot, now: datetime) -> str:
-    fleet = snapshot.fleet
-    words = [f"mode {snapshot.policy.mode.value}", f"{len(fleet.targets)} system VMs"]
-    words.append(_age(snapshot, now))
-    notices = []
+# --- the front page -------------------------------------------------------------------------------
+
+
+def _summary(rows: Sequence[Row]) -> str:
+    if not rows:
+        return '<p class="sum">No system VM is known yet.</p>'
+    counts = [
+        (verdict, sum(row["verdict"] == verdict for row in rows)) for verdict in views.WORST_FIRST
+    ]
+    words = ", ".join(
+        f'<span class="{verdict}">{SHAPES[verdict]} {count} {verdict}</span>'
+        for verdict, count in counts
+        if count
+    )
+    return f'<p class="sum">{len(rows)} system VMs: {words}</p>'
+
+
+def _notices(fleet: FleetView, now: datetime) -> Iterable[str]:
     if fleet.pause_reason is not None:
-        notices.append(f"Paused, nothing is done: {fleet.pause_reason}")
+        yield f"Paused, nothing is done: {fleet.pause_reason}"
     if fleet.demotion is not None:
-        notices.append(f"Only advising after a broken promise: {fleet.demotion}")
+        yield f"Only advising after a broken promise: {fleet.demotion}"
     if fleet.journal_trouble:
-        notices.append(f"The journal cannot be written, nothing is done: {fleet.journal_trouble}")
-    notices.extend(
-        f"The {source.value} does not answer: {memory.detail}"
-        for source, memory in fleet.sources.items()
-        if not memory.is_up
+        yield f"The journal cannot be written, nothing is done: {fleet.journal_trouble}"
+    for source, memory in fleet.sources.items():
+        if not memory.is_up:
+            yield (
+                f"The {source.value} has not answered for {_since(memory.since, now)}: "
+                f"{memory.detail}"
+            )
+
+
+def _notice(text: str) -> str:
+    return f'<p class="card">{escape(text)}</p>'
+
+
+def _fleet_cause(snapshot: Snapshot, cause: Diagnosis, now: datetime) -> str:
+    advice = [
+        call.advice
+        for call in snapshot.plan.escalations
+        if call.diagnosis is cause.code and call.subject == cause.subject
+    ]
+    to_do = f"<p><b>What to do:</b> {escape(advice[0])}</p>" if advice else ""
+    return (
+        f'<div class="card"><h3>{escape(cause.code.value)} '
+        f'<span class="quiet">for {_since(cause.since, now)}</span></h3>'
+        f"<p>{escape(cause.sentence)}</p>{to_do}</div>"
+    )
+
+
+def _card(row: Row, now: datetime) -> str:
+    since = row["since"]
+    age = f" for {_since(datetime.fromisoformat(str(since)), now)}" if since else ""
+    told = f"{row['role']}".upper() + f", zone {row['zone']}{age}"
+    edge = "card unknown-edge" if row["verdict"] == "unknown" else "card"
+    following = f"<p><b>Next:</b> {escape(str(row['next']))}</p>" if row["next"] else ""
+    return (
+        f'<div class="{edge}"><h3>{_verdict(str(row["verdict"]))} {_link(row)} '
+        f'<span class="quiet">{escape(told)}</span></h3>'
+        f"<p>{escape(views.said(row))}</p>{following}</div>"
+    )
+
+
+def _row(row: Row) -> str:
+    return (
+        f'<tr><td class="tight">{_verdict(str(row["verdict"]))}</td>'
+        f'<td class="tight">{_link(row)}</td>'
+        f"<td>{escape(str(row['role']).upper())}</td>"
+        f"<td>{escape(str(row['host'] or ''))}</td>"
+        f"<td>{escape(str(row['state']))}, agent {escape(str(row['agent']))}</td>"
+        f'<td class="wide">{escape(_in_short(row))}</td></tr>'
+    )
+
+
+def _link(row: Row) -> str:
+    return f'<a href="/vm/{quote(str(row["id"]), safe="")}">{escape(str(row["name"]))}</a>'
+
+
+def _in_short(row: Row) -> str:
+    """For the table: the sentence stands above, or concerns many."""
+    if row["suppressed_by"]:
+        return f"a symptom of {row['suppressed_by']}"
+    if row["diagnosis"]:
+        return str(row["diagnosis"])
+    return views.said(row) if row["verdict"] == "passed" else "no cause is sure yet"
+
+
+# --- the page of one VM ---------------------------------------------------------------------------
+
+
+def _told(explained: Explanation, now: datetime) -> Iterable[tuple[str, str]]:
+    since = explained.since
+    yield (
+        "Place",
+        ", ".join(
+            word
+            for word in (
+                explained.role,
+                f"zone {explained.zone}",
+                f"on {explained.host}" if explained.host else "on no host",
+            )
+            if word
+        ),
+    )
+    yield "Since", f"{since:%Y-%m-%d %H:%M:%S} UTC, for {_since(since, now)}" if since else ""
+    yield "Wider cause", explained.wider_cause or ""
+    yield "What follows", explained.follows
+    yield "What to do", explained.advice
+    yield "What not to do", explained.never
+    yield "Now", _decision(explained.decision)
+    for attempt in explained.tried:
+        yield "Tried", attempt
+    for cause in explained.causes:
+        yield "Also", cause
+    if explained.diagnosis is None:
+        for reason in explained.reasons:
+            yield "Because", reason
+
+
+def _decision(decision: DecisionTaken) -> str:
+    action = decision.action.value if decision.action else ""
+    until = f" (until {decision.until:%H:%M:%S} UTC)" if decision.until else ""
+    match decision.kind:
+        case DecisionKind.STEP:
+            verb = WILL[decision.mode or Mode.OBSERVE]
+            return f"{verb} {action}: {decision.reason}"
+        case DecisionKind.HOLD:
+            held = f"{action} is held" if action else "Nothing is done"
+            return f"{held}: {decision.reason}{until}"
+        case DecisionKind.ESCALATION:
+            return "A person is called; nothing is done by itself."
+        case DecisionKind.NONE:
+            return f"{decision.reason[:1].upper()}{decision.reason[1:]}."
+
+
+def _evidence(explained: Explanation) -> str:
+    lines = sorted(explained.evidence, key=lambda line: views.WORST_FIRST[line.verdict.value])
+    if not lines:
+        return "<p>Nobody has said anything yet.</p>"
+    cells = "".join(
+        f'<tr><td class="tight">{_verdict(line.verdict.value)}</td>'
+        f"<td>{escape(line.witness.value)}</td>"
+        f'<td class="tight">{escape(line.probe.value)}</td>'
+        f'<td class="tight">{views.spoken(line.age.total_seconds())} ago'
+        f"{', too old' if line.is_stale else ''}</td>"
+        f'<td class="wide">{escape(line.text)}'
+        f"{f' ({line.count} times)' if line.verdict is Overall.FAILED else ''}</td></tr>"
+        for line in lines
     )
     return (
-        f'<h1>stackward</h1><p class="quiet">{escape(", ".join(words))}</p>'
-        '<nav><a href="/metrics">metrics</a><a href="/api/v1/status">status (JSON)</a>'
-        '<a href="/api/v1/plan">plan (JSON)</a><a href="/api/v1/journal">journal (JSON)</a></nav>'
-        + "".join(f'<p class="notice">{escape(notice)}</p>' for notice in notices)
+        "<table><thead><tr><th>Verdict</th><th>Witness</th><th>Probe</th><th>Asked</th>"
+        f"<th>What it says</th></tr></thead><tbody>{cells}</tbody></table>"
     )
+
+
+# --- both -----------------------------------------------------------------------------------------
+
+
+def _nav(*links: tuple[str, str]) -> str:
+    anchors = "".join(f'<a href="{escape(to)}">{escape(word)}</a>' for word, to in links)
+    return f"<nav>{anchors}</nav>"
 
 
 def _age(snapshot: Snapshot, now: datetime) -> str:
-    age = (now - snapshot.taken_at).total_seconds()
-    return f"as of {snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC, {age:.0f} s ago"
-
-
-def _row(row: dict[str, views.JsonValue]) -> str:
-    name = escape(str(row["name"]))
-    reasons = row["reasons"]
-    cause = row["sentence"] or "; ".join(map(str, reasons if isinstance(reasons, list) else []))
-    cells: Iterable[str] = (
-        f'<a href="/vm/{escape(str(row["id"]), quote=True)}">{name}</a>',
-        escape(str(row["role"]).upper()),
-        _verdict(str(row["verdict"])),
-        escape(f"{row['state']}, agent {row['agent']}"),
-        escape(str(cause or "")),
-        escape(str(row["next"] or "")),
+    text = (
+        f"mode {snapshot.policy.mode.value}, round {snapshot.round_number}, "
+        f"{_since(snapshot.taken_at, now)} ago ({snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC)"
     )
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    return f'<p class="quiet">{escape(text)}</p>'
+
+
+def _since(moment: datetime, now: datetime) -> str:
+    return views.spoken((now - moment).total_seconds())
 
 
 def _verdict(verdict: str) -> str:
     return f'<span class="{escape(verdict)}">{SHAPES.get(verdict, "?")} {escape(verdict)}</span>'
 
 
-def _definition(key: str, value: views.JsonValue) -> str:
-    if value is None or value in ("", [], {}):
-        return ""
-    return f"<dt>{escape(key.replace('_', ' '))}</dt><dd>{_value(value)}</dd>"
-
-
-def _value(value: views.JsonValue) -> str:
-    match value:
-        case list():
-            return "<br>".join(_value(item) for item in value)
-        case dict():
-            return escape(", ".join(f"{key}: {item}" for key, item in value.items()))
-        case _:
-            return escape(str(value))
+def _definition(term: str, text: str) -> str:
+    return f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" if text else ""
 
 
 def _document(title: str, body: str) -> str:

@@ -14,15 +14,27 @@ from enum import Enum
 from stackward import __version__
 from stackward.core.explain import explain_target
 from stackward.core.snapshot import Snapshot
-from stackward.core.state import TargetState
+from stackward.core.state import FleetView, TargetState
 from stackward.model.diagnosis import Diagnosis
 from stackward.model.entry import StoredEntry
 from stackward.model.health import Overall
 from stackward.model.identity import TargetId
+from stackward.model.plan import Mode
 
 Json = Mapping[str, "JsonValue"]
 JsonValue = str | int | float | bool | None | list["JsonValue"] | Json
 Moment = datetime
+
+# The order in which people want to see verdicts.
+WORST_FIRST: Mapping[str, int] = {"failed": 0, "unknown": 1, "passed": 2}
+
+
+def spoken(seconds: float) -> str:
+    """A length of time as one says it, in one unit."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
 
 
 def dumps(value: JsonValue) -> str:
@@ -87,12 +99,14 @@ def status(snapshot: Snapshot, now: Moment) -> Json:
         "sources": plain(fleet.sources),
         "zones": [plain(zone) for zone in sorted(fleet.zones.values(), key=lambda z: z.name)],
         "causes": [plain(diagnosis) for diagnosis in snapshot.fleet_diagnoses],
-        "vms": [
-            vm_row(snapshot, state)
-            for state in sorted(fleet.targets.values(), key=_by_zone_and_name)
-        ],
+        "vms": [vm_row(snapshot, state) for state in ordered(fleet)],
         "escalations": plain(snapshot.plan.escalations),
     }
+
+
+def ordered(fleet: FleetView) -> list[TargetState]:
+    """All VMs by zone, role and name."""
+    return sorted(fleet.targets.values(), key=_by_zone_and_name)
 
 
 def vm_row(snapshot: Snapshot, state: TargetState) -> Json:
@@ -113,10 +127,21 @@ def vm_row(snapshot: Snapshot, state: TargetState) -> Json:
         "reasons": plain(health.reasons) if health else [],
         "diagnosis": leading.code.value if leading else None,
         "sentence": leading.sentence if leading else None,
+        "since": plain(leading.since) if leading else None,
         "suppressed_by": plain(leading.suppressed_by) if leading else None,
         "next": next_step(snapshot, target.id),
         "predecessor": state.predecessor_id,
     }
+
+
+def said(row: Json) -> str:
+    """What a row says of its VM: its cause, or what is known while there is none."""
+    if row["sentence"]:
+        return str(row["sentence"])
+    reasons = row["reasons"]
+    known = "; ".join(map(str, reasons if isinstance(reasons, list) else []))
+    state = "" if row["health"] in ("healthy", "unknown") else str(row["health"])
+    return ": ".join(word for word in (state, known) if word)
 
 
 def leading_diagnosis(diagnoses: tuple[Diagnosis, ...]) -> Diagnosis | None:
@@ -127,11 +152,19 @@ def leading_diagnosis(diagnoses: tuple[Diagnosis, ...]) -> Diagnosis | None:
     return diagnoses[0] if diagnoses else None
 
 
+_SAID_OF_STEPS = {
+    Mode.ACT: "does",
+    Mode.ADVISE: "looks again and would do",
+    Mode.OBSERVE: "only observes, and would do",
+}
+
+
 def next_step(snapshot: Snapshot, target_id: TargetId) -> str | None:
     """What the plan says about a VM, in a sentence; None if it says nothing."""
     for step in snapshot.plan.steps:
         if step.target_id == target_id:
-            return f"{step.mode.value}: {step.action.value} ({step.explanation})"
+            why = step.explanation.removeprefix(step.diagnosis.sentence).strip()
+            return f"{_SAID_OF_STEPS[step.mode]} {step.action.value}. {why}"
     for hold in snapshot.plan.holds:
         if hold.target_id == target_id:
             action = f"{hold.action.value} waits: " if hold.action else ""
