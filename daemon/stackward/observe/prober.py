@@ -9,7 +9,7 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from stackward.catalog.probe import ProbeThresholds
@@ -53,7 +53,7 @@ class Prober:
         self._walls = equipment.walls
         self._settings = settings
         self.thresholds = thresholds
-        self._roster = Roster(equipment.snapshots, self._poll_for_ever, guests.retain)
+        self._roster = Roster(equipment.snapshots, self._poll_for_ever, self._retain)
         self._all = asyncio.Semaphore(settings.in_flight_max)
         self._zones: dict[ZoneId, asyncio.Semaphore] = {}
         self._hosts: dict[HostId, asyncio.Semaphore] = {}
@@ -65,6 +65,11 @@ class Prober:
     async def run(self) -> None:
         """Poll until cancelled."""
         await self._roster.run()
+
+    async def _retain(self, target_ids: frozenset[TargetId]) -> None:
+        for gone in self._broken_legs.keys() - target_ids:
+            del self._broken_legs[gone]
+        await self._guests.retain(target_ids)
 
     async def _poll_for_ever(self, target_id: TargetId) -> None:
         interval = self._settings.interval_seconds
@@ -98,19 +103,21 @@ class Prober:
 
     @asynccontextmanager
     async def _place_for(self, way: Way) -> AsyncIterator[None]:
-        settings = self._settings
+        """The narrowest limit first: who waits for its own host keeps no place of the others."""
+        settings, target = self._settings, way.target
         zone = self._zones.setdefault(
-            way.target.zone_id, asyncio.Semaphore(settings.zone_in_flight_max)
+            target.zone_id, asyncio.Semaphore(settings.zone_in_flight_max)
         )
-        async with zone, self._all:
-            if way.target.host_id is None:
-                yield
-                return
-            host = self._hosts.setdefault(
-                way.target.host_id, asyncio.Semaphore(settings.host_in_flight_max)
-            )
-            async with host:
-                yield
+        async with AsyncExitStack() as places:
+            if target.host_id is not None:
+                await places.enter_async_context(
+                    self._hosts.setdefault(
+                        target.host_id, asyncio.Semaphore(settings.host_in_flight_max)
+                    )
+                )
+            await places.enter_async_context(zone)
+            await places.enter_async_context(self._all)
+            yield
 
     def _tell_answer(self, way: Way, block: FactBlock) -> None:
         target = way.target

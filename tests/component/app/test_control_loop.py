@@ -118,10 +118,10 @@ async def test_it_is_ready_from_the_first_inventory_on():
 
     async with room.running(is_telling=False):
         await room.clock.sleep(5)
-        assert not room.snapshot.is_ready
+        before = room.snapshot
         room.tell()
         await room.clock.sleep(2)
-        assert room.snapshot.is_ready
+        assert (before.is_ready, room.snapshot.is_ready) == (False, True)
         assert {health.state for health in room.snapshot.health.values()} == {HealthState.HEALTHY}
 
 
