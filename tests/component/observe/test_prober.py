@@ -17,7 +17,6 @@ from tests.builders import HOST, a_target
 from tests.component.observe.watchtower import FakeGuests, Watchtower, running
 from tests.fakes.virtual_loop import virtually
 
-
 THRESHOLDS = ProbeThresholds(
     disk_used_ratio_max=0.95,
     inodes_used_ratio_max=0.95,
