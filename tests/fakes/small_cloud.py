@@ -101,6 +101,7 @@ class SmallCloud:
             {"rebootSystemVm", "listAsyncJobs", "queryAsyncJobResult"}
         )
         self.demotion: str | None = None
+        self.policy = POLICY
         self.has_picture = True
 
     @property
@@ -308,7 +309,7 @@ class SmallCloud:
             started_at=now,
             round_number=int(self.clock.monotonic()),
             fleet=fleet,
-            policy=POLICY,
+            policy=self.policy,
             health={},
             diagnoses={},
             fleet_diagnoses=(),

@@ -17,7 +17,7 @@ from stackward.act.errand import (
 )
 from stackward.act.follow import follow
 from stackward.act.look import StillSo, look_again
-from stackward.act.recheck import Unfit
+from stackward.act.recheck import Unfit, judge_permission
 from stackward.act.sending import Accepted, NotSent, send
 from stackward.act.tools import Tools
 from stackward.catalog.actions import ACTIONS
@@ -95,8 +95,8 @@ class Executor:
         tools.sink.put(
             StepBegun(target_id=errand.target_id, intent_id=errand.intent_id, at=errand.begun_at)
         )
-        if pause := tools.pause.read():  # writing takes time, and a person may have been quick
-            return _withdrawn(f"paused by {pause.by}: {pause.reason}")
+        if unfit := _too_late(tools, step, look):
+            return _withdrawn(unfit.reason)
         progress.may_have_left = True
         sent = await send(tools, errand, look.target, look.host)
         if isinstance(sent, NotSent):
@@ -104,6 +104,16 @@ class Executor:
         if isinstance(sent, Accepted):
             await note_accepted(tools, errand, sent.job_id)
         return await follow(tools, errand, sent)
+
+
+def _too_late(tools: Tools, step: Step, look: StillSo) -> Unfit | None:
+    """The last glance: writing takes time, and a person or a stop may have been quicker."""
+    if pause := tools.pause.read():
+        return Unfit(f"paused by {pause.by}: {pause.reason}")
+    age = look.age(tools.clock)
+    if age > tools.settings.look_age_max:
+        return Unfit(f"the look is {age:.0f} s old: the daemon was held up")
+    return judge_permission(step, ACTIONS[step.action], tools.snapshots.latest())
 
 
 def _errand(step: Step, intent: Entry, look: StillSo, tools: Tools) -> Errand:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from stackward.catalog.action import Action
+from stackward.core.planner import effective_mode, rule_for
 from stackward.core.snapshot import Snapshot
 from stackward.model.diagnosis import DiagnosisCode
 from stackward.model.guest import GuestMarks
@@ -44,12 +45,35 @@ _DEAD = {
 }
 
 
-def judge_permission(action: Action, snapshot: Snapshot | None) -> Unfit | None:
-    """May it be done at all? An API user who could not look for the request gets no action."""
+def judge_permission(step: Step, action: Action, snapshot: Snapshot | None) -> Unfit | None:
+    """May it be done at all, by the policy in force now and by what the API user may call?
+
+    An API user who could not look for the request gets no action.
+    """
     if snapshot is None:
         return Unfit("there is no picture of the fleet yet")
     if snapshot.fleet.demotion is not None:
         return Unfit(f"the daemon only advises: {snapshot.fleet.demotion}")
+    return _judge_policy(step, snapshot) or _judge_capabilities(action, snapshot)
+
+
+def _judge_policy(step: Step, snapshot: Snapshot) -> Unfit | None:
+    """A person may have made the daemon more careful since the step was chosen."""
+    state = snapshot.fleet.targets.get(step.target_id)
+    if state is None:
+        return Unfit("the VM is not listed any more")
+    rule = rule_for(step.diagnosis.code, state, snapshot.policy)
+    if rule is None or rule.name != step.rule:
+        return Unfit(f"rule {step.rule} is not the one in force for this VM any more")
+    if step.action not in {rung.action for rung in rule.ladder}:
+        return Unfit(f"rule {step.rule} does not allow {step.action} any more")
+    allowed = effective_mode(rule, state.target.zone_name, snapshot.fleet, snapshot.policy)
+    if allowed.mode.boldness < step.mode.boldness:
+        return Unfit(f"{allowed.mode} is all that is allowed now, by {allowed.because}")
+    return None
+
+
+def _judge_capabilities(action: Action, snapshot: Snapshot) -> Unfit | None:
     if not action.commands:
         return None
     known = snapshot.fleet.capabilities

@@ -32,7 +32,9 @@ class ActSettings:
     """Seconds. What a step or an action carries itself is not here.
 
     `facts_within`: how long to ask for facts that are young enough; the loop in the VM asks
-    systemd every 15 s only, so one answer may not do. `arrival_slack`: how long after its deadline
+    systemd every 15 s only, so one answer may not do. `cloud_look_age_max`: facts that took longer
+    to come make CloudStack be asked once more. `look_age_max`: nothing is sent on a look older than
+    this, whatever has held the daemon up in between. `arrival_slack`: how long after its deadline
     a request may still come out of a server's queue. `recovery_look`: how long at least to look
     for proof after a restart of the daemon, whose picture has to fill first.
     """
@@ -42,6 +44,8 @@ class ActSettings:
     ask_every: float = 2.0
     facts_within: float = 45.0
     facts_age_max: float = 8.0
+    cloud_look_age_max: float = 5.0
+    look_age_max: float = 40.0
     job_poll_every: float = 3.0
     job_ask: float = 20.0
     search_every: float = 5.0

@@ -37,7 +37,7 @@ def a_step(action: ActionName = ActionName.RESTART_AGENT, **changes: Any) -> Ste
             sentence="The agent is dead.",
             evidence=("unit failed",),
         ),
-        rule="revive",
+        rule="revive-agent",
         rung=0,
         attempt=1,
         mode=Mode.ACT,
