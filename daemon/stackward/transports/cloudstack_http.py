@@ -35,6 +35,7 @@ from stackward.transports.signing import signed_form
 
 _SKEW_WORTH_TELLING: Final = timedelta(seconds=2)  # the Date header has whole seconds
 _CLOSE_SECONDS_MAX: Final = 5.0
+_KEEP_SECONDS: Final = 60.0  # longer than the usual interval between two listings
 # What no other management server of the same cloud would answer differently.
 _FINAL: Final = frozenset(
     {
@@ -250,7 +251,9 @@ class CloudStackHttp:
         if self._reads is None or self._writes is None:
             tls = self._tls()
             limit = self._settings.concurrency_max
-            self._reads = _open_session(aiohttp.TCPConnector(ssl=tls, limit=limit))
+            self._reads = _open_session(
+                aiohttp.TCPConnector(ssl=tls, limit=limit, keepalive_timeout=_KEEP_SECONDS)
+            )
             self._writes = _open_session(
                 aiohttp.TCPConnector(ssl=tls, limit=limit, force_close=True)
             )
