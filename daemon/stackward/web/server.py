@@ -27,6 +27,7 @@ from stackward.web.gate import why_refused
 
 GZIP_FROM_BYTES = 1024
 JOURNAL_ROWS_MAX = 1000
+SEQUENCE_MAX = 2**63 - 1
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'",
@@ -224,7 +225,7 @@ class WebServer:
             kinds = frozenset(EntryKind(kind) for kind in query.getall("kind", []))
         except ValueError as mistake:
             return _problem(HTTPStatus.BAD_REQUEST, f"bad query: {mistake}")
-        if not 1 <= limit <= JOURNAL_ROWS_MAX or after < 0:
+        if not 1 <= limit <= JOURNAL_ROWS_MAX or not 0 <= after <= SEQUENCE_MAX:
             return _problem(
                 HTTPStatus.BAD_REQUEST, f"limit must be 1 to {JOURNAL_ROWS_MAX}, after 0 or more"
             )

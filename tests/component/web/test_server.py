@@ -183,7 +183,14 @@ async def test_the_journal_is_shown_newest_first_and_bounded(site):
     assert [row["sequence"] for row in json.loads(body)["entries"]] == [2]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=5000", "limit=x", "kind=nonsense", "after=-1"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("limit=0", "limit=5000", "limit=x", "kind=nonsense", "after=-1"),
+        f"after={2**63}",
+        f"limit={'9' * 3000}",
+    ],
+)
 async def test_a_bad_query_is_told(site, query):
     assert (await site.get(f"/api/v1/journal?{query}"))[0] == 400
 
