@@ -37,9 +37,17 @@ def _nothing(_stage: Stage, _on: str) -> None:
     """A passing event has no end."""
 
 
+def _for_good(_stage: Stage, _on: str) -> bool:
+    """Most faults last until somebody ends them."""
+    return True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One fault. `expected` is what the daemon should find; "" nothing, or not by that name."""
+    """One fault. `expected` is what the daemon should find; "" nothing, or not by that name.
+
+    `lasts` tells whether one that was switched on is still at work: it may end by itself.
+    """
 
     name: str
     kind: Kind
@@ -47,6 +55,7 @@ class Fault:
     expected: str
     begin: Change
     end: Change = _nothing
+    lasts: Callable[[Stage, str], bool] = _for_good
 
     @property
     def is_passing(self) -> bool:
@@ -200,6 +209,7 @@ FAULTS: tuple[Fault, ...] = (
         expected=_D.AGENT_DOWN,
         begin=_crash(Affliction.CRASHES_UNTIL_FAILED),
         end=_lift(Affliction.CRASHES_UNTIL_FAILED),
+        lasts=lambda stage, on: Affliction.CRASHES_UNTIL_FAILED in stage.machine(on).afflictions,
     ),
     Fault(
         name="restart-does-not-help",

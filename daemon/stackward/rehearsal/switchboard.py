@@ -14,11 +14,13 @@ class Switchboard:
     @property
     def active(self) -> tuple[tuple[str, str], ...]:
         """(name, what it is on) of each fault that has not ended."""
+        self._forget_what_ended()
         return tuple(self._on)
 
     def inject(self, name: str, on: str = "") -> None:
         """Raises NotHere for an unknown fault or thing."""
         fault = self._fault(name, on)
+        self._forget_what_ended()
         if (name, on) in self._on:
             return
         fault.begin(self._stage, on)
@@ -30,13 +32,23 @@ class Switchboard:
         fault = self._fault(name, on)
         if self._on.pop((name, on), None) is None:
             return
-        if fault.kind is Kind.VM and self._stage.world.vm_named(on) is None:
+        if self._is_gone(fault, on):
             return
         fault.end(self._stage, on)
 
     def clear_all(self) -> None:
         for name, on in self.active:
             self.clear(name, on)
+
+    def _forget_what_ended(self) -> None:
+        self._on = {
+            (name, on): fault
+            for (name, on), fault in self._on.items()
+            if self._is_gone(fault, on) or fault.lasts(self._stage, on)
+        }
+
+    def _is_gone(self, fault: Fault, on: str) -> bool:
+        return fault.kind is Kind.VM and self._stage.world.vm_named(on) is None
 
     @staticmethod
     def _fault(name: str, on: str) -> Fault:

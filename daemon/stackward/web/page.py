@@ -32,7 +32,10 @@ nav a { margin-right: 1rem; } a { color: inherit; } p { margin: .3rem 0; overflo
 .quiet { opacity: .75; font-size: .9rem; } .never { font-weight: 600; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
-th { font-weight: 600; font-size: .85rem; opacity: .75; } td.tight { white-space: nowrap; }
+th { font-weight: 600; font-size: .85rem; opacity: .75; white-space: nowrap; } td.tight { white-space: nowrap; }
+.fleet { table-layout: fixed; } .fleet th:nth-child(1) { width: 7rem; } .fleet th:nth-child(2) { width: 9rem; }
+.fleet th:nth-child(3) { width: 4rem; } .fleet th:nth-child(4) { width: 10rem; } .fleet th:nth-child(5) { width: 15rem; }
+code { font-size: .95em; background: var(--soft); padding: 0 .2em; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .35rem 1.2rem; margin: .8rem 0; }
 dt { font-weight: 600; } dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 45rem) {
@@ -75,7 +78,7 @@ def fleet(snapshot: Snapshot, now: datetime) -> str:
     for zone, members in groupby(rows, key=lambda row: str(row["zone"])):
         parts.append(f"<h2>Zone {escape(zone)}</h2>")
         parts.append(
-            "<table><thead><tr><th>Verdict</th><th>VM</th><th>Role</th><th>On</th>"
+            '<table class="fleet"><thead><tr><th>Verdict</th><th>VM</th><th>Role</th><th>On</th>'
             "<th>CloudStack says</th><th>What else is known</th></tr></thead><tbody>"
         )
         parts.extend(_row(member) for member in members)
@@ -160,7 +163,7 @@ def _fleet_cause(snapshot: Snapshot, cause: Diagnosis, now: datetime) -> str:
         for call in snapshot.plan.escalations
         if call.diagnosis is cause.code and call.subject == cause.subject
     ]
-    to_do = f"<p><b>What to do:</b> {escape(advice[0])}</p>" if advice else ""
+    to_do = f"<p><b>What to do:</b> {_prose(advice[0])}</p>" if advice else ""
     return (
         f'<div class="card"><h3>{escape(cause.code.value)} '
         f'<span class="quiet">for {_since(cause.since, now)}</span></h3>'
@@ -173,7 +176,7 @@ def _card(row: Row, now: datetime) -> str:
     age = f" for {_since(datetime.fromisoformat(str(since)), now)}" if since else ""
     told = f"{row['role']}".upper() + f", zone {row['zone']}{age}"
     edge = "card unknown-edge" if row["verdict"] == "unknown" else "card"
-    following = f"<p><b>Next:</b> {escape(str(row['next']))}</p>" if row["next"] else ""
+    following = f"<p><b>Next:</b> {_prose(str(row['next']))}</p>" if row["next"] else ""
     return (
         f'<div class="{edge}"><h3>{_verdict(str(row["verdict"]))} {_link(row)} '
         f'<span class="quiet">{escape(told)}</span></h3>'
@@ -297,8 +300,16 @@ def _verdict(verdict: str) -> str:
     return f'<span class="{escape(verdict)}">{SHAPES.get(verdict, "?")} {escape(verdict)}</span>'
 
 
+def _prose(text: str) -> str:
+    """Sentences; what stands in backticks there is to be typed."""
+    parts = escape(text).split("`")
+    if len(parts) % 2 == 0:
+        return "`".join(parts)
+    return "".join(f"<code>{part}</code>" if odd % 2 else part for odd, part in enumerate(parts))
+
+
 def _definition(term: str, text: str) -> str:
-    return f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" if text else ""
+    return f"<dt>{escape(term)}</dt><dd>{_prose(text)}</dd>" if text else ""
 
 
 def _document(title: str, body: str) -> str:

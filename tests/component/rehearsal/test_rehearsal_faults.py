@@ -76,6 +76,15 @@ async def test_a_dying_agent_ends_failed_and_one_restart_heals_it(cloud, vm):
     assert [line.what for line in cloud.ledger()] == ["reset-failed", "restart"]
 
 
+async def test_an_agent_that_was_healed_can_die_again(cloud, vm):
+    for _ in range(2):
+        cloud.inject("agent-dies", vm.name)
+        await settles(lambda: vm.body.unit.state.active == "failed")
+        vm.body.unit.reset_failed()
+        vm.body.unit.start()
+        await settles(lambda: agent(vm) == "Up")
+
+
 async def test_a_failed_unit_is_not_started_before_it_is_reset(cloud, vm):
     cloud.inject("agent-dies", vm.name)
     unit = vm.body.unit
