@@ -3,12 +3,16 @@
 What happens when it is full: an observation replaces the waiting one of the same target and source
 (newer news of the same kind), else the oldest waiting one that will be told anew is dropped and
 counted; sightings are counted and dropped. Outcomes and listings are never dropped: they are few.
+One stretch of a log can hold hundreds of sightings, so these have a limit of their own: beyond it
+a stretch keeps its place and a ready line.
 """
 
 import asyncio
 from collections import Counter, OrderedDict
+from dataclasses import replace
 
 from stackward.model.event import Event, Observed, PathTold, Sighted
+from stackward.model.sighting import EventClass
 
 Key = tuple[str, ...]
 
@@ -16,8 +20,10 @@ Key = tuple[str, ...]
 class Inbox:
     """Implements `EventSink`. One reader, many writers, all on one loop."""
 
-    def __init__(self, capacity: int = 50_000) -> None:
+    def __init__(self, capacity: int = 50_000, sightings_max: int = 20_000) -> None:
         self._capacity = capacity
+        self._sightings_max = sightings_max
+        self._sightings = 0  # in all the stretches that wait
         self._waiting: OrderedDict[Key, Event] = OrderedDict()
         self._arrivals = 0
         self._arrived = asyncio.Event()
@@ -38,17 +44,29 @@ class Inbox:
             case Sighted() if is_full and event.sightings:
                 self.dropped["sighted"] += len(event.sightings)
                 return
+            case Sighted() if self._sightings + len(event.sightings) > self._sightings_max:
+                event = self._thinned(event)
+                key = (str(self._arrivals),)
             case _:
                 key = (str(self._arrivals),)
         self._waiting[key] = event
+        self._sightings += _sightings_of(event)
         if len(self._waiting) > 2 * self._capacity:
             self._drop_oldest()
         self._arrived.set()
+
+    def _thinned(self, event: Sighted) -> Sighted:
+        """The stretch of log without its sightings, but for the one that can prove a step."""
+        ready = [one for one in event.sightings if one.event is EventClass.AGENT_READY]
+        kept = tuple(ready[-1:])
+        self.dropped["sighted"] += len(event.sightings) - len(kept)
+        return replace(event, sightings=kept)
 
     def _drop_oldest(self) -> None:
         for key, event in self._waiting.items():
             if isinstance(event, Observed | PathTold | Sighted):
                 del self._waiting[key]
+                self._sightings -= _sightings_of(event)
                 self.dropped["oldest"] += 1
                 return
 
@@ -56,7 +74,9 @@ class Inbox:
         """Up to `most` events in the order of their arrival."""
         taken: list[Event] = []
         while self._waiting and len(taken) < most:
-            taken.append(self._waiting.popitem(last=False)[1])
+            event = self._waiting.popitem(last=False)[1]
+            self._sightings -= _sightings_of(event)
+            taken.append(event)
         if not self._waiting:
             self._arrived.clear()
         return taken
@@ -64,3 +84,7 @@ class Inbox:
     async def arrival(self) -> None:
         """Return when something is waiting."""
         await self._arrived.wait()
+
+
+def _sightings_of(event: Event) -> int:
+    return len(event.sightings) if isinstance(event, Sighted) else 0

@@ -94,3 +94,32 @@ async def test_sightings_that_found_no_room_are_counted():
         Sighted(target_id=TargetId("vm"), sightings=(sighting,), position=a_position(), at=NOW)
     )
     assert (len(inbox), inbox.dropped["sighted"]) == (0, 1)
+
+
+def a_sighting(event=EventClass.AGENT_READY, offset=1000):
+    return Sighting(
+        event=event,
+        severity=Severity.INFO,
+        pattern="some",
+        text="a line",
+        line_start=a_position(offset),
+        seen_at=NOW,
+    )
+
+
+async def test_a_storm_of_sightings_keeps_the_places_and_the_ready_line_and_no_more():
+    inbox = Inbox(sightings_max=10)
+    noise = [a_sighting(EventClass.TLS_FAILURE, offset) for offset in range(4)]
+    stretch = (*noise, a_sighting(), *noise)
+    events = [
+        Sighted(target_id=TargetId("vm"), sightings=stretch, position=a_position(number), at=NOW)
+        for number in range(100)
+    ]
+    for event in events:
+        inbox.put(event)
+    taken = inbox.take(1000)
+    assert [event.position for event in taken] == [event.position for event in events]
+    assert [len(event.sightings) for event in taken] == [9] + [1] * 99
+    assert inbox.dropped["sighted"] == 99 * 8
+    inbox.put(events[0])
+    assert inbox.take(1) == [events[0]]  # there is room again
