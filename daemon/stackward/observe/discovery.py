@@ -82,16 +82,7 @@ class Discovery:
             return False
         latency = timedelta(seconds=self._clock.monotonic() - started)
         self._tell(Source.API, None, latency)
-        self._publish(inventory)
-        for target in inventory.targets:
-            self._sink.put(
-                Observed(
-                    target_id=target.id,
-                    source=Source.API,
-                    observations=observe_target(target, inventory.observed_at),
-                    observed_at=inventory.observed_at,
-                )
-            )
+        self._publish(inventory, Source.API)
         return True
 
     async def _list_from_database(self) -> None:
@@ -99,9 +90,11 @@ class Discovery:
             return
         try:
             async with asyncio.timeout(self._settings.deadline_seconds):
-                self._publish(await self._database.inventory())
+                inventory = await self._database.inventory()
         except (TransportError, TimeoutError) as trouble:
             self._tell(Source.DATABASE, trouble)
+            return
+        self._publish(inventory, Source.DATABASE)
 
     async def _ask_database(self) -> bool:
         assert self._database is not None
@@ -134,9 +127,18 @@ class Discovery:
             return False
         return True
 
-    def _publish(self, inventory: Inventory) -> None:
+    def _publish(self, inventory: Inventory, source: Source) -> None:
         self._targets = inventory.targets
         self._sink.put(TargetsListed(inventory))
+        for target in inventory.targets:
+            self._sink.put(
+                Observed(
+                    target_id=target.id,
+                    source=source,
+                    observations=observe_target(target, inventory.observed_at),
+                    observed_at=inventory.observed_at,
+                )
+            )
 
     def _tell(
         self, source: Source, trouble: Exception | None, latency: timedelta | None = None
