@@ -7,10 +7,12 @@ EPOCH = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
 class LoopClock:
-    """Time is EPOCH at loop time zero."""
+    """Time is EPOCH at loop time zero; `set_by` is by how much somebody has set the wall clock."""
+
+    set_by = timedelta(0)
 
     def now(self) -> datetime:
-        return EPOCH + timedelta(seconds=self.monotonic())
+        return EPOCH + timedelta(seconds=self.monotonic()) + self.set_by
 
     def monotonic(self) -> float:
         return asyncio.get_running_loop().time()

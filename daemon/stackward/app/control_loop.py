@@ -26,7 +26,14 @@ from stackward.core.snapshot import Snapshot, Totals
 from stackward.core.state import FleetView
 from stackward.model.diagnosis import Diagnosis
 from stackward.model.entry import Entry, EntryKind
-from stackward.model.event import Event
+from stackward.model.event import (
+    Event,
+    Observed,
+    PathTold,
+    Sighted,
+    SourceTold,
+    TargetsListed,
+)
 from stackward.model.guest import LogPosition
 from stackward.model.health import Health, HealthState
 from stackward.model.identity import IntentId, TargetId
@@ -36,6 +43,8 @@ from stackward.ports import Clock, DemotionSwitch, Log, PauseSwitch
 
 EVENTS_PER_SLICE = 500
 VISIT_EVERY = timedelta(seconds=10)
+# Slewing is gentler than this between two rounds, and evidence bears as much (core/evidence.py).
+CLOCK_JUMP = timedelta(seconds=5)
 
 Diagnoses = Mapping[TargetId, tuple[Diagnosis, ...]]
 
@@ -88,6 +97,7 @@ class ControlLoop:
         self._round_number = 0
         self._episodes = 0
         self._started_at = clock.now()
+        self._clocks_read = (self._started_at, clock.monotonic())
         self.policy = policy
         self.config_loaded_at = self._started_at
         self.config_reload_ok = True
@@ -117,6 +127,8 @@ class ControlLoop:
 
     def _fold(self, event: Event) -> None:
         now = self._clock.now()
+        if _told_at(event, now) > now + CLOCK_JUMP:
+            return  # told before the clock went back; it will be told again
         for state in self._picture.fold(event, now, self.policy.limits.zone_window):
             self._notebook.note(close_gone(state, now))
             self._health.pop(state.target.id, None)
@@ -129,6 +141,7 @@ class ControlLoop:
         began = self._clock.monotonic()
         inbox_length = len(self._inbox)
         now = self._clock.now()
+        self._note_clock(now)
         self._note_pause(now)
         view = self._view()
         visited = self._judge(view, now)
@@ -247,6 +260,16 @@ class ControlLoop:
             self._picture.put(replace(state, in_flight=intent_id, in_flight_action=step.action))
             self._neighbours.start_step(step, intent_id)
 
+    def _note_clock(self, now: datetime) -> None:
+        """The two clocks should agree on how long it is since the last round."""
+        before, monotonic_before = self._clocks_read
+        monotonic = self._clock.monotonic()
+        self._clocks_read = (now, monotonic)
+        jump = now - before - timedelta(seconds=monotonic - monotonic_before)
+        if abs(jump) > CLOCK_JUMP:
+            self._log.warning("the clock has jumped", seconds=round(jump.total_seconds(), 1))
+            self._picture.set_clock_by(jump)
+
     def _note_pause(self, now: datetime) -> None:
         pause = self._neighbours.pause.read()
         reason = f"{pause.reason} (by {pause.by})" if pause is not None else None
@@ -283,3 +306,16 @@ class ControlLoop:
         words = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
         paused = " (paused)" if self._paused_by is not None else ""
         return f"mode {self.policy.mode.value}{paused}: {words or 'no VM known yet'}"
+
+
+def _told_at(event: Event, now: datetime) -> datetime:
+    """When an event says it was told; steps are never doubted."""
+    match event:
+        case TargetsListed(inventory):
+            return inventory.observed_at
+        case Observed():
+            return event.observed_at
+        case SourceTold() | PathTold() | Sighted():
+            return event.at
+        case _:
+            return now

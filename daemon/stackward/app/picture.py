@@ -87,6 +87,36 @@ class Picture:
             capabilities=frozenset(capabilities.commands) if capabilities else None,
         )
 
+    def set_clock_by(self, jump: timedelta) -> None:
+        """The wall clock jumped: what was observed by the old one is forgotten, the rest moved.
+
+        Answers come anew within one interval. Left as they were, those from before a clock that
+        went back would look newer than every answer to come, until it has caught up.
+        """
+        for target_id, state in self.targets.items():
+            self.targets[target_id] = replace(
+                state,
+                first_seen_at=state.first_seen_at + jump,
+                listed_at=state.listed_at + jump,
+                state_since=state.state_since + jump,
+                probes={},
+                path=None,
+                log=replace(state.log, told_at=None, ready_seen_at=None),
+                marks_at=None,
+                booted_at=None,
+            )
+            self.dirty.add(target_id)
+        if self.inventory_at is not None:
+            self.inventory_at += jump
+        for source, memory in self._sources.items():
+            last_up_at = memory.last_up_at
+            self._sources[source] = replace(
+                memory,
+                since=memory.since + jump,
+                told_at=memory.told_at + jump,
+                last_up_at=None if last_up_at is None else last_up_at + jump,
+            )
+
     def _fold_listing(self, event: TargetsListed, now: datetime) -> tuple[TargetState, ...]:
         inventory = event.inventory
         folded = fold_inventory(self.targets, inventory, now, self._departed)

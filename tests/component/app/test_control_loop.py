@@ -10,14 +10,20 @@ from stackward.app import control_loop
 from stackward.app.control_loop import EVENTS_PER_SLICE
 from stackward.core.replay import replay
 from stackward.model.entry import EntryKind
-from stackward.model.event import Observed, StepBegun, StepFinished, StepStarted
+from stackward.model.event import (
+    Observed,
+    StepBegun,
+    StepFinished,
+    StepStarted,
+    TargetsListed,
+)
 from stackward.model.health import HealthState
 from stackward.model.identity import TargetId
 from stackward.model.outcome import Outcome, OutcomeKind
 from stackward.model.plan import BrokenPromise, Guard, Mode, PromiseName
-from stackward.model.verdict import Source
+from stackward.model.verdict import Passed, ProbeName, Source
 from stackward.ports import Pause
-from tests.builders import a_policy, a_position, a_target
+from tests.builders import a_policy, a_position, a_rule, a_target, an_inventory, observed
 from tests.component.app.room import Room
 from tests.fakes.virtual_loop import virtually
 
@@ -442,3 +448,55 @@ async def test_a_thousand_vms_cost_one_view_a_round():
         await room.clock.sleep(8)
     assert len(room.snapshot.health) == 1000
     assert {health.state for health in room.snapshot.health.values()} == {HealthState.HEALTHY}
+
+
+# --- clocks ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hours", [-1, 1, -24 * 7, 24 * 365])
+@virtually
+async def test_after_a_jump_of_the_clock_it_sees_again_within_a_minute(hours):
+    room = Room()
+    async with room.running():
+        await room.clock.sleep(20)
+        assert state_of(room) == "healthy"
+        room.clock.set_by = timedelta(hours=hours)
+        await room.until(lambda: room.told("the clock has jumped") != [], 10)
+        await room.clock.sleep(1.5)
+        await room.until(lambda: state_of(room) == "healthy", 60)
+        listed_at = room.snapshot.fleet.inventory_at
+        assert listed_at is not None
+        assert abs(room.clock.now() - listed_at) < timedelta(minutes=1)
+        room.fall_sick()
+        await room.until(lambda: state_of(room) == "unhealthy", 60)
+
+
+@virtually
+async def test_a_jump_of_the_clock_makes_no_young_sickness_old():
+    room = Room(policy=a_policy(a_rule(stands_for=timedelta(minutes=30))))
+    async with room.running():
+        room.fall_sick()
+        await room.clock.sleep(60)
+        assert guards_of(room) == {Guard.NOT_LONG_ENOUGH}
+        room.clock.set_by = timedelta(hours=2)
+        await room.clock.sleep(20 * 60)
+        assert room.handed_out == []
+        assert guards_of(room) == {Guard.NOT_LONG_ENOUGH}
+
+
+@virtually
+async def test_news_from_before_the_clock_went_back_does_not_outshine_what_comes_later():
+    room = Room()
+    async with room.running():
+        await room.clock.sleep(20)
+        assert state_of(room) == "healthy"
+        room.clock.set_by = -timedelta(hours=1)
+        future = room.clock.now() + timedelta(hours=1)
+        room.inbox.put(TargetsListed(an_inventory(*room.targets, at=future)))
+        room.inbox.put(observed((ProbeName.AGENT_UNIT, Passed("old")), at=future))
+        await room.clock.sleep(60)
+        assert state_of(room) == "healthy"
+        assert room.snapshot.fleet.targets[VM].listed_at < room.clock.now()
+        assert room.snapshot.fleet.targets[VM].probes[ProbeName.AGENT_UNIT].verdict == Passed(
+            "active"
+        )
