@@ -45,7 +45,8 @@ def interpret_unit(facts: GuestFacts, thresholds: ProbeThresholds) -> Answer:
 
 
 def _unit(unit: UnitFacts) -> Verdict:
-    words = f"cloud.service is {unit.active_state} ({unit.sub_state})"
+    detail = f" ({unit.sub_state})" if unit.sub_state != unit.active_state else ""
+    words = f"cloud.service is {unit.active_state}{detail}"
     if unit.load_state in ("not-found", "masked", "error", "bad-setting"):
         return Unknown(f"systemd says that cloud.service is {unit.load_state}")
     match unit.active_state:
@@ -90,7 +91,7 @@ def _why(unit: UnitFacts) -> str:
             return f"systemd says {unit.result or 'nothing'} about why"
         case 1:
             meaning = _EXIT_STATUS.get(status or 0, "a status without a known meaning")
-            return f"it exited with {status}: {meaning}"
+            return f"it exited with {status} ({meaning})"
         case _:
             return f"it was ended by signal {status} (result {unit.result})"
 
@@ -101,7 +102,7 @@ def _gave_up(unit: UnitFacts) -> str:
     )
     if not is_limit:
         return ""
-    return "; systemd has given up starting it (start limit), reset-failed comes before a start"
+    return ", and systemd has given up starting it (start limit: reset-failed comes first)"
 
 
 def _restarts(unit: UnitFacts) -> str:
@@ -111,7 +112,7 @@ def _restarts(unit: UnitFacts) -> str:
 def interpret_process(facts: GuestFacts, thresholds: ProbeThresholds) -> Answer:
     """Is there a JVM below an active cloud.service?"""
     if isinstance(facts.jvm, Unreadable):
-        return Answer(Unknown(facts.jvm.reason))
+        return Answer(_no_jvm_expected(facts) or Unknown(facts.jvm.reason))
     if facts.jvm.pid is not None:
         return Answer(Passed(f"the JVM is process {facts.jvm.pid}"))
     age = facts.age("unit")
@@ -119,11 +120,18 @@ def interpret_process(facts: GuestFacts, thresholds: ProbeThresholds) -> Answer:
         return Answer(Unknown(f"no JVM, and {facts.unit.reason}"))
     if age > thresholds.slow_stale_after:
         return Answer(Unknown(f"no JVM, and systemd last answered {seconds(age)} ago"), age)
-    if facts.unit.active_state != "active":
-        return Answer(Unknown(f"no JVM is expected: the unit is {facts.unit.active_state}"), age)
+    if expected := _no_jvm_expected(facts):
+        return Answer(expected, age)
     return Answer(
         Failed(Sign.JVM_MISSING, "cloud.service is active, and there is no java in its cgroup"), age
     )
+
+
+def _no_jvm_expected(facts: GuestFacts) -> Unknown | None:
+    """With a unit that does not run its cgroup goes away: there is nothing to be listed."""
+    if isinstance(facts.unit, Unreadable) or facts.unit.active_state == "active":
+        return None
+    return Unknown(f"no JVM is expected: the unit is {facts.unit.active_state}")
 
 
 def interpret_link(facts: GuestFacts, thresholds: ProbeThresholds) -> Answer:
@@ -134,7 +142,7 @@ def interpret_link(facts: GuestFacts, thresholds: ProbeThresholds) -> Answer:
     if facts.link.peer is not None:
         return Answer(Passed(f"connected to {facts.link.peer}"))
     if isinstance(facts.jvm, Unreadable):
-        return Answer(Unknown(f"no connection, and {facts.jvm.reason}"))
+        return Answer(_no_jvm_expected(facts) or Unknown(f"no connection, and {facts.jvm.reason}"))
     if facts.jvm.pid is None:
         return Answer(Unknown("no connection, and no JVM that could have one"))
     return Answer(
