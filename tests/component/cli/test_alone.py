@@ -1,0 +1,272 @@
+"""Commands that need no daemon: help, check-config, and all that works on the state directory."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from stackward import __version__
+from stackward.app.wiring import JOURNAL_NAME, demotion_file, pause_file
+from stackward.cli.exits import Exit
+from stackward.journal.store import SqliteJournal
+from stackward.model.entry import Entry, EntryKind
+from stackward.ports import Pause
+from tests.builders import NOW
+from tests.component.cli.shell import write_config, write_newer_journal
+from tests.fakes.clock import FixedClock
+
+pytestmark = pytest.mark.timeout(120)
+
+BROKEN = Path(__file__).parents[2] / "unit" / "config" / "broken"
+COMMANDS = (
+    "run",
+    "check-config",
+    "status",
+    "explain",
+    "plan",
+    "journal",
+    "pause",
+    "resume",
+    "clear-demotion",
+    "forget-host-keys",
+    "demo",
+    "rehearse",
+    "fault",
+)
+
+
+def test_the_version_is_told(shell):
+    said = shell("--version")
+    assert (said.code, said.out) == (Exit.DONE, f"stackward {__version__}\n")
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_names_every_command_and_the_exit_codes(shell, option):
+    said = shell(option)
+    assert said.code == Exit.DONE
+    for command in COMMANDS:
+        assert command in said.out
+    for code in Exit:
+        assert f"{code.value} " in said.out.partition("Exit codes:")[2]
+
+
+def test_nothing_to_do_shows_the_help(shell):
+    assert "Exit codes:" in shell().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_its_own_help(shell, command):
+    said = shell(command, "--help")
+    assert said.code == Exit.DONE
+    assert f"stackward {command}" in said.out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("status", "--nonsense"),
+        ("explain",),
+        ("pause",),
+        ("journal", "--limit", "0"),
+        ("status", "--format", "xml"),
+        ("run", "--log-level", "loud"),
+        ("rehearse", "--zones", "0"),
+    ],
+)
+def test_wrong_usage_is_told_as_such(shell, arguments):
+    said = shell(*arguments)
+    assert said.code == Exit.USAGE
+    assert said.err
+    assert "Traceback" not in said.err
+
+
+# --- check-config ---------------------------------------------------------------------------------
+
+
+def test_a_right_configuration_is_ok(shell, tmp_path):
+    config = write_config(tmp_path)
+    said = shell("check-config", config)
+    assert said.code == Exit.DONE
+    assert said.out.splitlines()[-1] == f"{config}: ok"
+
+
+def test_every_mistake_is_told_with_file_path_and_hint(shell):
+    file = BROKEN / "out-of-bounds.yaml"
+    said = shell("check-config", file)
+    assert said.code == Exit.USAGE
+    assert f"{file}:7: limits.storm_share:" in said.out
+    assert f"{file}:9: thresholds.fall:" in said.out
+    assert "hint: " in said.out
+    assert said.out.splitlines()[-1] == f"{file}: 2 mistakes"
+
+
+def test_mistakes_for_programs(shell, tmp_path):
+    file, right = BROKEN / "out-of-bounds.yaml", write_config(tmp_path)
+    said = shell("check-config", file, right, "--format", "json")
+    assert said.code == Exit.USAGE
+    broken, fine = said.json
+    assert [(one["path"], one["line"]) for one in broken["mistakes"]] == [
+        ("limits.storm_share", 7),
+        ("thresholds.fall", 9),
+    ]
+    assert (fine["file"], fine["mistakes"]) == (str(right), [])
+
+
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_no_broken_file_is_called_ok(shell, output):
+    files = sorted(BROKEN.glob("*.yaml"))
+    assert len(files) >= 12
+    said = shell("check-config", *files, "--format", output)
+    assert said.code == Exit.USAGE
+    if output == "json":
+        assert all(found["mistakes"] for found in said.json)
+    else:
+        assert ": ok" not in said.out
+    assert "Traceback" not in said.err
+
+
+def test_a_file_that_is_not_there_is_a_mistake(shell, tmp_path):
+    assert shell("check-config", tmp_path / "nowhere.yaml").code == Exit.USAGE
+
+
+def test_without_the_secrets_the_syntax_can_be_checked(shell, tmp_path):
+    config = write_config(tmp_path)
+    (tmp_path / "secret-key").unlink()
+    assert shell("check-config", config).code == Exit.USAGE
+    assert shell("check-config", "--syntax-only", config).code == Exit.DONE
+
+
+# --- pause and resume -----------------------------------------------------------------------------
+
+
+def paused(state: Path) -> str | None:
+    pause = pause_file(state).read()
+    return None if pause is None else pause.reason
+
+
+def test_pause_and_resume_need_no_daemon(shell, tmp_path):
+    assert shell("pause", "-r", "an upgrade", "-s", tmp_path).code == Exit.DONE
+    assert paused(tmp_path) == "an upgrade"
+    assert shell("resume", "-s", tmp_path).code == Exit.DONE
+    assert paused(tmp_path) is None
+    said = shell("resume", "-s", tmp_path)
+    assert said.code == Exit.DONE
+    assert "not paused" in said.out
+
+
+def test_pause_finds_the_directory_in_the_configuration(shell, tmp_path):
+    config = write_config(tmp_path)
+    (tmp_path / "state").mkdir()
+    assert shell("pause", "-r", "an upgrade", "-c", config).code == Exit.DONE
+    assert paused(tmp_path / "state") == "an upgrade"
+
+
+def test_pause_works_where_the_secrets_cannot_be_read(shell, tmp_path):
+    config = write_config(tmp_path)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "secret-key").unlink()
+    assert shell("pause", "-r", "trouble", "-c", config).code == Exit.DONE
+    assert paused(tmp_path / "state") == "trouble"
+
+
+def test_pause_works_with_a_configuration_that_cannot_be_read(shell, tmp_path):
+    broken = BROKEN / "bracket-left-open.yaml"
+    said = shell("pause", "-r", "trouble", "-c", broken, "-s", tmp_path)
+    assert said.code == Exit.DONE
+    assert paused(tmp_path) == "trouble"
+
+
+def test_pause_says_where_it_could_not_be_written(shell, tmp_path):
+    said = shell("pause", "-r", "trouble", "-s", tmp_path / "nowhere")
+    assert said.code == Exit.STATE
+    assert str(tmp_path / "nowhere") in said.err
+    assert "Traceback" not in said.err
+
+
+def test_a_demotion_is_cleared_once_and_journalled(shell, tmp_path):
+    demotion_file(tmp_path).write(Pause(reason="broken", by="stackward", at=NOW))
+    assert shell("clear-demotion", "-s", tmp_path).code == Exit.DONE
+    assert demotion_file(tmp_path).read() is None
+    again = shell("clear-demotion", "-s", tmp_path)
+    assert (again.code, "No promise" in again.out) == (Exit.DONE, True)
+    rows = shell("journal", "-s", tmp_path, "-f", "json").json["entries"]
+    assert [row["kind"] for row in rows] == ["cleared"]
+
+
+# --- the journal, read from its file --------------------------------------------------------------
+
+
+@pytest.fixture
+async def state(tmp_path):
+    """A state directory with two rows in its journal."""
+    journal = SqliteJournal(tmp_path / JOURNAL_NAME, FixedClock())
+    await journal.open()
+    for name in ("s-1-VM", "v-2-VM"):
+        row = Entry(
+            kind=EntryKind.ESCALATED, at=NOW, text=f"[bold]{name}[/] needs you", target_name=name
+        )
+        await journal.append(row)
+    await journal.close()
+    return tmp_path
+
+
+async def test_the_file_is_read_when_no_daemon_answers(state, shell):
+    said = await asyncio.to_thread(shell, "journal", "-s", state)
+    assert said.code == Exit.DONE
+    assert "[bold]s-1-VM[/] needs you" in said.out  # what is printed is never markup
+    assert "\x1b" not in said.out
+    one = await asyncio.to_thread(shell, "journal", "v-2-VM", "-s", state, "-f", "json")
+    assert [row["target_name"] for row in one.json["entries"]] == ["v-2-VM"]
+    few = await asyncio.to_thread(shell, "journal", "-s", state, "--limit", "1", "-f", "json")
+    assert [row["sequence"] for row in few.json["entries"]] == [2]
+
+
+def test_a_directory_without_a_journal_is_told(shell, tmp_path):
+    for directory in (tmp_path, tmp_path / "nowhere"):
+        said = shell("journal", "-s", directory)
+        assert said.code == Exit.STATE
+        assert "Traceback" not in said.err
+
+
+def test_a_journal_of_a_newer_program_is_left_alone(shell, tmp_path):
+    path = asyncio.run(write_newer_journal(tmp_path))
+    before = path.read_bytes()
+    for command in (("journal",), ("forget-host-keys", "template-1")):
+        said = shell(*command, "-s", tmp_path)
+        assert (said.code, "newer" in said.err) == (Exit.STATE, True)
+    assert path.read_bytes() == before
+
+
+def test_keys_of_a_template_without_any_are_none(shell, tmp_path):
+    said = shell("forget-host-keys", "template-1", "-s", tmp_path)
+    assert said.code == Exit.DONE
+    assert said.out.startswith("0 ")
+
+
+# --- rehearsing -----------------------------------------------------------------------------------
+
+
+def test_faults_are_listed_without_a_rehearsal(shell):
+    said = shell("fault")
+    assert said.code == Exit.DONE
+    assert "agent-dies" in said.out
+
+
+@pytest.mark.parametrize(
+    ("control", "code"),
+    [
+        (None, Exit.FAILED),
+        ("http://192.0.2.1:1", Exit.FAILED),
+        ("http://127.0.0.1:1", Exit.NO_ANSWER),
+    ],
+)
+def test_a_fault_needs_a_rehearsal_on_this_machine(shell, monkeypatch, control, code):
+    monkeypatch.delenv("STACKWARD_REHEARSAL", raising=False)
+    options = () if control is None else ("--control", control)
+    assert shell("fault", "agent-dies", "s-1-VM", *options).code == code
+
+
+def test_what_is_json_is_only_json(shell, tmp_path):
+    json.loads(shell("check-config", write_config(tmp_path), "-f", "json").out)
