@@ -69,8 +69,9 @@ class SqliteJournal:
         await self._read(lambda _: None)
 
     async def close(self) -> None:
-        await self._writer.close(deadline=self._deadline)
+        # The writer last: only it can put what is in the WAL where it belongs.
         await self._reader.close(deadline=self._deadline)
+        await self._writer.close(deadline=self._deadline)
 
     def _connect_to_write(self) -> sqlite3.Connection:
         # Made by ourselves first, so that it is never readable by others, not even for a moment.

@@ -28,6 +28,8 @@ from stackward.web.gate import why_refused
 GZIP_FROM_BYTES = 1024
 JOURNAL_ROWS_MAX = 1000
 SEQUENCE_MAX = 2**63 - 1
+# Whoever holds connections open must not take the descriptors that watching needs.
+CONNECTIONS_MAX = 256
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'",
@@ -82,6 +84,7 @@ class WebServer:
         self._reload = reload
         self._settings = settings
         self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
         self._rendering = asyncio.Lock()
         self._rendered: tuple[tuple[int, bool, bool], bytes] | None = None
         self.port = settings.port
@@ -113,14 +116,22 @@ class WebServer:
             max_field_size=4096,
         )
         await self._runner.setup()
-        site = web.TCPSite(
-            self._runner, self._settings.host, self._settings.port, backlog=128, reuse_address=True
+        server = self._runner.server
+        assert server is not None  # it is made by `setup`
+
+        def admit() -> asyncio.BaseProtocol:
+            return server() if len(server.connections) < CONNECTIONS_MAX else _Full()
+
+        self._listener = await asyncio.get_running_loop().create_server(
+            admit, self._settings.host, self._settings.port, backlog=128, reuse_address=True
         )
-        await site.start()
-        self.port = self._runner.addresses[0][1]
+        self.port = self._listener.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Close, within the shutdown timeout."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -263,6 +274,13 @@ class WebServer:
                 status=HTTPStatus.NOT_FOUND, text=page.not_found(), content_type="text/html"
             )
         return web.Response(text=text, content_type="text/html")
+
+
+class _Full(asyncio.Protocol):
+    """Meets those who find no place."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
 
 
 def _problem(status: HTTPStatus, detail: str) -> web.Response:

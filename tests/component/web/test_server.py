@@ -1,7 +1,9 @@
 """The HTTP server as programs, people and foreign pages meet it; a real server on loopback."""
 
+import asyncio
 import gzip
 import json
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
@@ -21,6 +23,7 @@ from stackward.telemetry.metrics import (
     CONTENT_TYPE_TEXT,
     MetricsPage,
 )
+from stackward.web import server
 from stackward.web.server import ReloadReport, WebServer, WebSettings
 
 
@@ -233,3 +236,37 @@ async def test_there_is_no_other_way_to_write(site):
     site.bulletin.publish(a_snapshot())
     for path in ("/", "/metrics", "/api/v1/status", "/api/v1/plan", "/api/v1/journal"):
         assert (await site.post(path))[0] == 405
+
+
+async def test_those_who_hold_connections_open_take_no_more_than_their_share(site, monkeypatch):
+    monkeypatch.setattr(server, "CONNECTIONS_MAX", 5)
+    site.bulletin.publish(a_snapshot())
+    async with AsyncExitStack() as stack:
+        held = []
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", site.server.port)
+            stack.callback(writer.close)
+            writer.write(b"GET / HTTP/1.1\r\nHo")
+            held.append(reader)
+        async with asyncio.timeout(20):
+            turned_away = [reader for reader in held[5:] if await _is_ended(reader)]
+        assert len(turned_away) == 15
+        assert not any(reader.at_eof() for reader in held[:5])
+    async with asyncio.timeout(20):
+        while not await _answers(site):
+            await asyncio.sleep(0.05)
+
+
+async def _is_ended(reader: asyncio.StreamReader) -> bool:
+    try:
+        return await reader.read(1) == b""
+    except ConnectionError:
+        return True
+
+
+async def _answers(site) -> bool:
+    try:
+        status, _, _ = await site.get("/-/healthy")
+    except aiohttp.ClientError:
+        return False
+    return bool(status == 200)
