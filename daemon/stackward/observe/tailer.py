@@ -71,7 +71,7 @@ class Tailer:
             self._sink.put(
                 Sighted(target_id=target_id, sightings=(), position=None, at=self._clock.now())
             )
-            if self._clock.monotonic() - started > 2 * self._settings.pause_seconds_max:
+            if self._clock.monotonic() - started > 2 * pause:  # it went well for a while
                 pause = self._settings.pause_seconds_min
             self._log.debug("log not followed", target=target_id, reason=reason)
             await self._clock.sleep(pause * self._random.uniform(0.5, 1.0))

@@ -54,23 +54,24 @@ def restart_rule(**rung: float) -> Json:
 
 
 class Metrics:
-    """One scrape: `value(name, **labels)` is the sum of the samples that have these labels."""
+    """One scrape in the text format. Only what is asked for is parsed: tests look often."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.samples = [
-            sample for family in text_string_to_metric_families(text) for sample in family.samples
-        ]
 
     def of(self, name: str, **labels: str) -> list[tuple[Mapping[str, str], float]]:
         """Labels and value of every sample of this name that has these labels."""
+        mine = (f"{name} ", f"{name}{{")
+        lines = [line for line in self.text.splitlines() if line.startswith(mine)]
         return [
             (sample.labels, sample.value)
-            for sample in self.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
+            for family in text_string_to_metric_families("\n".join([*lines, ""]))
+            for sample in family.samples
+            if labels.items() <= sample.labels.items()
         ]
 
     def value(self, name: str, **labels: str) -> float:
+        """The sum of these samples."""
         return sum(value for _, value in self.of(name, **labels))
 
 

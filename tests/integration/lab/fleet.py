@@ -23,19 +23,23 @@ from tests.integration.lab.sshd import USER, Jump, SshLab, VmSshd
 T = TypeVar("T")
 
 START_SECONDS = 60.0
-POLL_SECONDS = 2.0
+POLL_SECONDS = 1.5
 
-# What the rehearsal's quick configuration leaves to a test: it acts, and twenty VMs on a busy
+# What differs from the rehearsal's quick configuration: the daemon acts, and twenty VMs on a busy
 # machine are asked a little less often than two.
 HASTE: dict[str, Any] = {
     "mode": "act",
     "thresholds": {"boot_grace_seconds": 0},
     "limits": {"zone_disruptive_max": 100},
     "timing": {"stop_grace_seconds": 2},
-    "ssh": {"poll_interval_seconds": POLL_SECONDS, "poll_timeout_seconds": 4.0},
+    "ssh": {
+        "poll_interval_seconds": POLL_SECONDS,
+        "poll_timeout_seconds": 4.0,
+        "back_off_seconds_max": 2.0,
+    },
     "facts": {
         "unit_interval_seconds": POLL_SECONDS,
-        "slow_interval_seconds": 5.0,
+        "slow_interval_seconds": 3.0,
         "disk_interval_seconds": 5.0,
     },
 }
