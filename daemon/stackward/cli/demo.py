@@ -42,6 +42,7 @@ HASTE: Mapping[str, Any] = {
     "mode": "act",
     "thresholds": {"boot_grace_seconds": 0},
     "timing": {"stop_grace_seconds": 2},
+    "limits": {"zone_disruptive_max": 50},  # whoever plays with faults heals often
     "rules": {"builtin": False, "files": ["rules.yaml"]},
 }
 RULES: Mapping[str, Any] = {
@@ -187,9 +188,10 @@ async def _demo(*, once: bool, break_after: float) -> int:
         for line in (
             f"export STACKWARD_URL={url} STACKWARD_REHEARSAL={cloud.control_url}",
             f"{_ourselves()} status",
-            f"{_ourselves()} fault                  # what can be broken",
+            f"{_ourselves()} fault     # what can be broken",
             f"{_ourselves()} fault mount-hung s-1-VM",
             f"{_ourselves()} explain s-1-VM",
+            f"{_ourselves()} pause -r 'to see it hold back' -c {config}",
         ):
             stage.say(f"    {line}", "bold")
         await interrupted
