@@ -141,7 +141,7 @@ def _from_file(path: Path, use: Use) -> Fetched | NotFetched:
     match read_file(path, bytes_max=BYTES_MAX):
         case FileProblem() as problem:
             return NotFetched(
-                f"{path} {problem.message}", problem.hint, is_elsewhere=problem.is_forbidden
+                f"{path}: {problem.message}", problem.hint, is_elsewhere=problem.is_forbidden
             )
         case found:
             pass

@@ -7,6 +7,7 @@ requests by itself there. Commands and rows are not here.
 """
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -166,7 +167,7 @@ class CloudStackHttp:
         except TransportError as trouble:
             raise _retold(trouble, f"{where}: {trouble}") from trouble.__cause__
         except aiohttp.ClientConnectorError as trouble:
-            raise Unreachable(f"{trouble}", maybe_sent=is_connected.value) from None
+            raise Unreachable(_no_connect(where, trouble), maybe_sent=is_connected.value) from None
         except (aiohttp.ClientPayloadError, aiohttp.ClientResponseError) as trouble:
             raise Garbled(
                 f"{where}: the answer to {command} broke off or is no HTTP"
@@ -280,6 +281,16 @@ class CloudStackHttp:
             return _skew(theirs, self._clock.now())
         except (ValueError, OverflowError):
             return ""
+
+
+def _no_connect(where: str, trouble: aiohttp.ClientConnectorError) -> str:
+    """Why a connect failed, in the system's words; for TLS only aiohttp's own text says all."""
+    if isinstance(trouble, aiohttp.ClientSSLError):
+        return str(trouble)
+    error = trouble.os_error
+    number = error.errno or 0
+    words = os.strerror(number) if number > 0 else error.strerror or error  # DNS: below zero
+    return f"Cannot connect to {where}: {words}"
 
 
 def _skew(theirs: datetime, ours: datetime) -> str:

@@ -93,7 +93,7 @@ async def test_of_several_troubles_the_most_telling_is_raised_and_the_others_are
             with pytest.raises(Refused) as caught:
                 await ask(down, odd, no)
     assert caught.value.kind is RefusalKind.CREDENTIALS
-    assert "Cannot connect" in str(caught.value)
+    assert f"Cannot connect to {down.split('/')[2]}: Connection refused" in str(caught.value)
     assert "not answered with JSON" in str(caught.value)
 
 
