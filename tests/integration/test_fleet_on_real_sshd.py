@@ -251,6 +251,19 @@ def test_a_pause_holds_a_step_that_is_due_until_the_resume(scene):
     assert [row["kind"] for row in scene.rows("paused", "resumed")] == ["paused", "resumed"]
 
 
+def test_a_killed_daemon_goes_on_where_it_was(scene):
+    daemon = scene.daemon
+    pins = daemon.entries("host-key-pinned")
+    assert len(pins) == 1  # all are of one template
+    daemon.kill()
+    daemon.start()
+    daemon.until(lambda: all_well(daemon))
+    assert daemon.entries("host-key-pinned") == pins
+    assert daemon.metrics().value("stackward_log_gaps_total") == 0
+    assert [row["kind"] for row in scene.rows()] == ["started"]
+    assert scene.requests() == []
+
+
 def held_by(daemon: DaemonProcess, name: str) -> list[str]:
     """The guards that hold something back on this VM now."""
     return [hold["reason"]["guard"] for hold in daemon.holds(name)]
