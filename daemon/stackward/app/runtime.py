@@ -9,8 +9,8 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,10 +79,11 @@ class Daemon:
         """Serve until SIGTERM or SIGINT. StateTroubleError, ListenError before anything starts."""
         directory = self._configuration.settings.state_directory
         async with AsyncExitStack() as stack:
+            stack.enter_context(self._listening())
             try:
                 directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-                stack.enter_context(StateLock(directory))
-                journal = open_journal(directory, self._clock)
+                lock = stack.enter_context(StateLock(directory))
+                journal = open_journal(directory, self._clock, may_write=lock.check)
                 stack.push_async_callback(journal.close)
                 await journal.open()
             except (JournalError, OSError) as trouble:
@@ -131,11 +132,21 @@ class Daemon:
             await self._note(journal, EntryKind.STOPPED, "The daemon stopped.")
         self._log.info("stopped")
 
-    async def _watch(self, house: House, journal: SqliteJournal) -> None:
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Take signals from the very start: one that comes early is obeyed as soon as may be."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up.set)
+        try:
+            yield
+        finally:
+            # A reload that comes too late must not end the process: SIGHUP stays ours.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    async def _watch(self, house: House, journal: SqliteJournal) -> None:
         try:
             async with asyncio.TaskGroup() as watchers:
                 watchers.create_task(house.loop.run())
@@ -152,9 +163,6 @@ class Daemon:
                 watchers.create_task(self._stop_when_asked(house))
         except* _StopRequestedError:
             pass
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                loop.remove_signal_handler(number)
 
     async def _recover(self, house: House) -> None:
         """Look at what an earlier run left open, once there is a picture to look at."""

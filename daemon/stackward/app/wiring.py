@@ -78,9 +78,16 @@ def demotion_file(state_directory: Path) -> PauseFile:
     return PauseFile(state_directory / DEMOTION_NAME)
 
 
-def open_journal(state_directory: Path, clock: Clock, *, read_only: bool = False) -> SqliteJournal:
+def open_journal(
+    state_directory: Path,
+    clock: Clock,
+    *,
+    read_only: bool = False,
+    may_write: Callable[[], None] | None = None,
+) -> SqliteJournal:
     """The durable memory of a state directory."""
-    return SqliteJournal(state_directory / JOURNAL_NAME, clock, read_only=read_only)
+    path = state_directory / JOURNAL_NAME
+    return SqliteJournal(path, clock, read_only=read_only, may_write=may_write)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,22 @@ class StateLock:
             raise JournalError(f"the lock {self._path} cannot be taken: {error}") from error
         self._descriptor = descriptor
 
+    def check(self) -> None:
+        """Raise JournalError where the lock held is not the one that a second daemon would meet.
+
+        A state directory that was moved, removed or mounted over keeps nobody out any more.
+        """
+        try:
+            there = self._path.lstat()
+            ours = None if self._descriptor is None else os.fstat(self._descriptor)
+        except OSError as error:
+            raise JournalError(f"the state directory is gone: {error}") from error
+        if ours is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            raise JournalError(
+                f"{self._path} is not the lock that this daemon took: the state directory was"
+                " replaced; restart the daemon"
+            )
+
     def release(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:

@@ -42,6 +42,7 @@ class SqliteJournal:
     """The durable memory. Its two threads start at the first call.
 
     `read_only` is for reading the file when no daemon answers: every write raises JournalError.
+    `may_write` is asked in the writer's thread before every write, and raises JournalError if not.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class SqliteJournal:
         *,
         read_only: bool = False,
         deadline_seconds: float = DEADLINE_SECONDS,
+        may_write: Callable[[], None] | None = None,
     ) -> None:
         self._path = path
         self._clock = clock
         self._read_only = read_only
         self._deadline = deadline_seconds
+        self._may_write = may_write
         self._writer = Worker(f"journal {path}", self._connect_to_write, in_transactions=True)
         self._reader = Worker(f"journal {path}", self._connect_to_read, in_transactions=False)
         self.unreadable_rows = 0  # met since the start, whole rows or their bodies
@@ -74,6 +77,8 @@ class SqliteJournal:
         await self._writer.close(deadline=self._deadline)
 
     def _connect_to_write(self) -> sqlite3.Connection:
+        if self._may_write is not None:
+            self._may_write()  # else a directory that came in place of ours would get a new file
         # Made by ourselves first, so that it is never readable by others, not even for a moment.
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -105,7 +110,15 @@ class SqliteJournal:
     async def _write(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
         if self._read_only:
             raise JournalError(f"journal {self._path}: opened to be read only")
-        return await self._writer.do(work, deadline=self._deadline)
+        may_write = self._may_write
+        if may_write is None:
+            return await self._writer.do(work, deadline=self._deadline)
+
+        def checked(connection: sqlite3.Connection) -> Answer:
+            may_write()
+            return work(connection)
+
+        return await self._writer.do(checked, deadline=self._deadline)
 
     async def _read(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
         return await self._reader.do(work, deadline=self._deadline)

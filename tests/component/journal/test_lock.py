@@ -9,6 +9,9 @@ import pytest
 
 from stackward.errors import JournalError
 from stackward.journal.lock import StateLock
+from stackward.journal.store import SqliteJournal
+from stackward.model.entry import Entry, EntryKind
+from tests.fakes.clock import EPOCH, FixedClock
 
 HOLDER = """
 import sys
@@ -48,3 +51,42 @@ def test_a_lock_that_was_let_go_can_be_taken_again(tmp_path: Path):
     lock.release()
     lock.take()
     lock.release()
+
+
+def test_a_lock_that_keeps_nobody_out_any_more_says_so(tmp_path: Path):
+    directory = tmp_path / "state"
+    directory.mkdir()
+    with StateLock(directory) as lock:
+        lock.check()
+        directory.rename(tmp_path / "elsewhere")
+        with pytest.raises(JournalError, match="is gone"):
+            lock.check()
+        directory.mkdir()
+        with StateLock(directory) as second, pytest.raises(JournalError, match="was replaced"):
+            lock.check()
+        second.release()
+        directory.rename(tmp_path / "second")
+        (tmp_path / "elsewhere").rename(directory)
+        lock.check()
+
+
+async def test_nothing_is_written_where_the_lock_is_not_ours(tmp_path: Path):
+    directory = tmp_path / "state"
+    directory.mkdir()
+    entry = Entry(kind=EntryKind.STARTED, at=EPOCH, text="hello")
+    with StateLock(directory) as lock:
+        journal = SqliteJournal(directory / "j.db", FixedClock(), may_write=lock.check)
+        await journal.append(entry)
+        directory.rename(tmp_path / "elsewhere")
+        directory.mkdir()
+        with StateLock(directory):
+            with pytest.raises(JournalError, match="was replaced"):
+                await journal.append(entry)
+            with pytest.raises(JournalError, match="was replaced"):
+                await journal.save_log_positions({})
+            assert [path.name for path in directory.iterdir()] == ["lock"]
+        (directory / "lock").unlink()
+        directory.rmdir()
+        (tmp_path / "elsewhere").rename(directory)
+        assert await journal.append(entry) == 2
+        await journal.close()
