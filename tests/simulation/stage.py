@@ -39,7 +39,11 @@ HASTE: Mapping[str, Mapping[str, Any]] = {
     "facts": {"unit_interval_seconds": 0.3},
     "thresholds": {"fall": 1, "rise": 1, "boot_grace_seconds": 0},
     "limits": {"zone_disruptive_max": 1000, "fleet_in_flight_max": 100, "storm_count": 1000},
-    "timing": {"round_interval_seconds": 0.1, "positions_interval_seconds": 0.3},
+    "timing": {
+        "round_interval_seconds": 0.1,
+        "positions_interval_seconds": 0.3,
+        "stop_grace_seconds": 0.5,
+    },
     "rules": {"builtin": False, "files": ["rules.yaml"]},
 }
 RESTART = {"action": "restart-agent", "attempts_max": 2}
@@ -71,6 +75,7 @@ class Stage:
     requests: list[Request] = field(default_factory=list)
     kills: Counter[str] = field(default_factory=Counter)
     pid: int | None = None
+    life_begins_at: int = 0  # the journal's last row before it
 
     async def __aenter__(self) -> Self:
         self.dice = Random(self.seed)
@@ -158,6 +163,9 @@ class Stage:
         finally:
             connection.close()
 
+    def _last_sequence(self) -> int:
+        return max((row.sequence for row in self.rows()), default=0)
+
     # --- lives and deaths
 
     async def _order(self, *words: str) -> int:
@@ -170,6 +178,7 @@ class Stage:
 
     async def live(self) -> None:
         """One more life of the daemon."""
+        self.life_begins_at = self._last_sequence()
         self.pid = await self._order("start")
 
     async def kill(self) -> None:
@@ -185,6 +194,10 @@ class Stage:
         self.kills["while a step was open" if interrupted else "while no step was open"] += 1
 
     async def stop(self) -> None:
+        """SIGTERM, once it has started; it must end in good order."""
+        async with asyncio.timeout(START_SECONDS):
+            while not any(row.kind == "started" for row in self.rows(self.life_begins_at)):
+                await asyncio.sleep(POLL_SECONDS)
         ended = await self._order("stop", str(self.pid))
         assert ended == 0, f"the daemon did not stop well: {ended}\n{self.log_tail()}"
 
@@ -192,7 +205,7 @@ class Stage:
         """Until the journal's rows since now are as wanted; False: not within so many seconds."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        last = max((row.sequence for row in self.rows()), default=0)
+        last = self._last_sequence()
         while loop.time() < until:
             if is_there(self.rows(last)):
                 return True

@@ -1,7 +1,6 @@
 """The command line as a shell sees it: in this process where nothing runs on, else in a child."""
 
 import asyncio
-import ctypes
 import json
 import signal
 import sqlite3
@@ -20,7 +19,13 @@ from stackward.journal.store import SqliteJournal
 from tests.fakes.clock import FixedClock
 
 START_SECONDS = 60.0
-PR_SET_PDEATHSIG = 1
+# As `python -m stackward`, but the kernel ends it when this process is gone (PR_SET_PDEATHSIG).
+STACKWARD = """
+import ctypes, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+from stackward.cli import main
+sys.exit(main())
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +95,6 @@ async def write_newer_journal(directory: Path) -> Path:
     return path
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 class Daemon:
     """`stackward run` in a child."""
 
@@ -133,12 +134,11 @@ class Daemon:
 @asynccontextmanager
 async def a_daemon(config: Path) -> AsyncIterator[Daemon]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "stackward", "run", "--config", str(config)),
+        *(sys.executable, "-c", STACKWARD, "run", "--config", str(config)),
         *("--log-format", "json"),
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=_die_with_parent,
         limit=1024 * 1024,
     )
     try:
