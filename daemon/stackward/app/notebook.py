@@ -49,10 +49,7 @@ class Notebook:
                     await self._journal.append(self._waiting[0])
                     del self._waiting[0]
         except (JournalError, TimeoutError) as trouble:
-            reason = str(trouble) or "no answer within the deadline"
-            if not self.trouble:
-                self._log.error("journal cannot be written", reason=reason)
-            self.trouble = reason
+            self._note_trouble(trouble)
         else:
             if self.trouble:
                 self._log.info("journal can be written again")
@@ -68,5 +65,11 @@ class Notebook:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 await self._journal.save_log_positions(positions)
         except (JournalError, TimeoutError) as trouble:
-            reason = str(trouble) or "no answer within the deadline"
-            self._log.warning("log positions not saved", reason=reason)
+            # Most of the time nothing else is written: this is where a full disk shows first.
+            self._note_trouble(trouble)
+
+    def _note_trouble(self, trouble: Exception) -> None:
+        reason = str(trouble) or "no answer within the deadline"
+        if not self.trouble:
+            self._log.error("journal cannot be written", reason=reason)
+        self.trouble = reason

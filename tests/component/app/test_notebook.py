@@ -116,14 +116,17 @@ async def test_what_waits_for_a_journal_is_bounded(monkeypatch):
 
 
 @virtually
-async def test_positions_that_cannot_be_saved_are_told_and_saved_later():
+async def test_positions_that_cannot_be_saved_are_trouble_with_the_journal_and_saved_later():
     desk = Desk()
     positions = {TargetId("vm"): a_position(9)}
     desk.journal.trouble = "the disk is full"
     await desk.clock.sleep(6)
     await desk.notebook.save_positions(positions)
-    assert [event for _, event, _ in desk.log.told] == ["log positions not saved"]
+    assert [event for _, event, _ in desk.log.told] == ["journal cannot be written"]
+    assert desk.notebook.trouble == "the disk is full"
     desk.journal.trouble = ""
+    await desk.notebook.write()
+    assert desk.notebook.trouble == ""
     await desk.notebook.save_positions(positions)  # too soon
     assert await desk.journal.log_positions() == {}
     await desk.clock.sleep(6)
