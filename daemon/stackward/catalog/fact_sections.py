@@ -9,11 +9,12 @@ coreutils with the format in fact_loop_script.py.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 from math import isfinite
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from stackward.catalog.facts import (
     CONNECT,
@@ -60,51 +61,89 @@ class _OddError(Exception):
 
 
 _Read = TypeVar("_Read")
+_SECTIONS_KEPT = 256
 
 
 def read_facts(block: FactBlock) -> GuestFacts:
-    """Read one block. Total: whatever the block holds, there is an answer."""
-    offset = _section(block, "clock", lambda lines: _clock_offset(lines, block))
-    return GuestFacts(
-        boot_id=readable(_section(block, "boot", _boot_id)),
-        release=readable(_section(block, "conf", _release)),
-        uptime_seconds=readable(_section(block, "uptime", _uptime)),
-        load_1m=readable(_section(block, "load", _first_float)),
-        clock_offset=offset,
-        clock_uncertainty=_clock_uncertainty(block),
-        unit=_section(block, "unit", lambda lines: _unit(lines, block)),
-        jvm=_section(block, "jvm", _jvm),
-        link=_section(block, "link", _link),
-        memory=_section(block, "memory", _memory),
-        disks=_section(block, "disk", _disks),
-        mounts=_section(block, "mounts", _mounts),
-        addresses=_section(block, "conf", _addresses),
-        open_files_ratio=readable(_section(block, "files", _open_files_ratio)),
-        touches={
-            name.removeprefix(MOUNT): _touch(lines)
-            for name, lines in block.sections.items()
-            if name.startswith(MOUNT) and lines
-        },
-        connects=tuple(
-            _connect(name.removeprefix(CONNECT), lines, block.ages.get(name, timedelta(0)))
-            for name, lines in sorted(block.sections.items())
-            if name.startswith(CONNECT) and lines
-        ),
-        ages=block.ages,
-        pending=block.pending,
-    )
+    """Read one block alone. Total: whatever the block holds, there is an answer."""
+    return FactReader().read(block)
 
 
-def _section(
-    block: FactBlock, name: str, read: Callable[[tuple[str, ...]], _Read]
+class FactReader:
+    """Reads the blocks of one VM. A section that comes as it came before is not read again.
+
+    What it remembers saves time and changes no answer.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, object], tuple[tuple[str, ...], object]] = {}
+
+    def read(self, block: FactBlock) -> GuestFacts:
+        """Read one block. Total: whatever the block holds, there is an answer."""
+        if len(self._known) > _SECTIONS_KEPT:
+            self._known.clear()
+        section = self._section
+        uptime = readable(section(block, "uptime", _uptime))
+        return GuestFacts(
+            boot_id=readable(section(block, "boot", _boot_id)),
+            release=readable(section(block, "conf", _release)),
+            uptime_seconds=uptime,
+            load_1m=readable(section(block, "load", _first_float)),
+            clock_offset=_clock_offset(section(block, "clock", _clock), block),
+            clock_uncertainty=_clock_uncertainty(block),
+            unit=self._unit(block, uptime),
+            jvm=section(block, "jvm", _jvm),
+            link=section(block, "link", _link),
+            memory=section(block, "memory", _memory),
+            disks=section(block, "disk", _disks),
+            mounts=section(block, "mounts", _mounts),
+            addresses=section(block, "conf", _addresses),
+            open_files_ratio=readable(section(block, "files", _open_files_ratio)),
+            touches={
+                name.removeprefix(MOUNT): _touch(lines)
+                for name, lines in block.sections.items()
+                if name.startswith(MOUNT) and lines
+            },
+            connects=tuple(
+                _connect(name.removeprefix(CONNECT), lines, block.ages.get(name, timedelta(0)))
+                for name, lines in sorted(block.sections.items())
+                if name.startswith(CONNECT) and lines
+            ),
+            ages=block.ages,
+            pending=block.pending,
+        )
+
+    def _section(
+        self, block: FactBlock, name: str, read: Callable[[tuple[str, ...]], _Read]
+    ) -> _Read | Unreadable:
+        lines = block.sections.get(name)
+        if not lines:
+            return _untold(block, name)
+        known = self._known.get((name, read))
+        if known is None or known[0] != lines:
+            known = self._known[name, read] = (lines, _contained(name, lines, read))
+        return cast("_Read | Unreadable", known[1])  # what `read` gave for these lines
+
+    def _unit(self, block: FactBlock, uptime: float | None) -> UnitFacts | Unreadable:
+        unit = self._section(block, "unit", _unit)
+        entered = self._section(block, "unit", _active_entered)
+        if isinstance(unit, Unreadable) or isinstance(entered, Unreadable) or uptime is None:
+            return unit
+        asked = timedelta(seconds=uptime) - block.ages.get("unit", timedelta(0))
+        return replace(unit, active_for=asked - entered) if asked >= entered else unit
+
+
+def _untold(block: FactBlock, name: str) -> Unreadable:
+    waiting = block.pending.get(name)
+    if waiting is None:
+        return Unreadable(f"the section '{name}' has not been told")
+    return Unreadable(f"'{name}' was asked {seconds(waiting)} ago and has not answered")
+
+
+def _contained(
+    name: str, lines: tuple[str, ...], read: Callable[[tuple[str, ...]], _Read]
 ) -> _Read | Unreadable:
     """One section through its reader. The wall between one odd section and the rest."""
-    lines = block.sections.get(name)
-    if not lines:
-        waiting = block.pending.get(name)
-        if waiting is None:
-            return Unreadable(f"the section '{name}' has not been told")
-        return Unreadable(f"'{name}' was asked {seconds(waiting)} ago and has not answered")
     try:
         return read(lines)
     except _OddError as odd:
@@ -144,9 +183,14 @@ def _boot_id(lines: tuple[str, ...]) -> str:
     return lines[0]
 
 
-def _clock_offset(lines: tuple[str, ...], block: FactBlock) -> timedelta:
+def _clock(lines: tuple[str, ...]) -> datetime:
+    return datetime.fromtimestamp(_finite(lines[0]), UTC)
+
+
+def _clock_offset(theirs: datetime | Unreadable, block: FactBlock) -> timedelta | Unreadable:
     """Theirs minus ours: their time was read about half a round trip after we asked."""
-    theirs = datetime.fromtimestamp(_finite(lines[0]), UTC)
+    if isinstance(theirs, Unreadable):
+        return theirs
     return theirs - (block.asked_at + block.round_trip / 2)
 
 
@@ -205,8 +249,8 @@ def _memory(lines: tuple[str, ...]) -> MemoryFacts:
     return MemoryFacts(total * 1024, available * 1024)
 
 
-def _unit(lines: tuple[str, ...], block: FactBlock) -> UnitFacts:
-    told = dict(line.split("=", 1) for line in lines if "=" in line)
+def _unit(lines: tuple[str, ...]) -> UnitFacts:
+    told = _properties(lines)
     if not told.get("ActiveState"):
         raise ValueError
     invocation = told.get("InvocationID", "")
@@ -220,18 +264,20 @@ def _unit(lines: tuple[str, ...], block: FactBlock) -> UnitFacts:
         main_pid=_number(told.get("MainPID")) or None,
         restarts=_number(told.get("NRestarts")),
         invocation_id=invocation if _INVOCATION_ID.fullmatch(invocation) else None,
-        active_for=_active_for(told, block),
+        active_for=None,  # that depends on when it was asked
     )
 
 
-def _active_for(told: Mapping[str, str], block: FactBlock) -> timedelta | None:
-    entered = _number(told.get("ActiveEnterTimestampMonotonic"))
-    uptime = readable(_section(block, "uptime", _uptime))
-    if not entered or uptime is None:
-        return None
-    asked = timedelta(seconds=uptime) - block.ages.get("unit", timedelta(0))
-    lasted = asked - timedelta(microseconds=entered)
-    return lasted if lasted >= timedelta(0) else None
+def _active_entered(lines: tuple[str, ...]) -> timedelta:
+    """When the unit became active, on the VM's uptime."""
+    entered = _number(_properties(lines).get("ActiveEnterTimestampMonotonic"))
+    if not entered:
+        raise ValueError
+    return timedelta(microseconds=entered)
+
+
+def _properties(lines: tuple[str, ...]) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
 def _number(text: str | None) -> int | None:

@@ -7,11 +7,11 @@ one answer: what crashes there becomes Unknown for every probe of that VM.
 
 import asyncio
 import itertools
-from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections import Counter, defaultdict
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
+from stackward.catalog.fact_sections import FactReader
 from stackward.catalog.probe import ProbeThresholds
 from stackward.catalog.probes import PROBES_INSIDE, observe_block
 from stackward.errors import Leg, TransportError
@@ -55,8 +55,13 @@ class Prober:
         self.thresholds = thresholds
         self._roster = Roster(equipment.snapshots, self._poll_for_ever, self._retain)
         self._all = asyncio.Semaphore(settings.in_flight_max)
-        self._zones: dict[ZoneId, asyncio.Semaphore] = {}
-        self._hosts: dict[HostId, asyncio.Semaphore] = {}
+        self._zones: defaultdict[ZoneId, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(settings.zone_in_flight_max)
+        )
+        self._hosts: defaultdict[HostId, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(settings.host_in_flight_max)
+        )
+        self._readers: defaultdict[TargetId, FactReader] = defaultdict(FactReader)
         self._broken_legs: dict[TargetId, Leg | None] = {}
         self._ticks = itertools.count(1)
         self.polls = 0
@@ -69,6 +74,8 @@ class Prober:
     async def _retain(self, target_ids: frozenset[TargetId]) -> None:
         for gone in self._broken_legs.keys() - target_ids:
             del self._broken_legs[gone]
+        for gone in self._readers.keys() - target_ids:
+            del self._readers[gone]
         await self._guests.retain(target_ids)
 
     async def _poll_for_ever(self, target_id: TargetId) -> None:
@@ -87,8 +94,18 @@ class Prober:
 
     async def _poll(self, way: Way, tick: int) -> None:
         self.polls += 1
+        host_id = way.target.host_id
+        # The narrowest limit first: who waits for its own host keeps no place of the others.
+        host: AbstractAsyncContextManager[object] = (
+            nullcontext() if host_id is None else self._hosts[host_id]
+        )
         try:
-            async with self._place_for(way), asyncio.timeout(self._settings.timeout_seconds + 5):
+            async with (
+                host,
+                self._zones[way.target.zone_id],
+                self._all,
+                asyncio.timeout(self._settings.timeout_seconds + 5),
+            ):
                 block = await self._guests.ask(
                     way.target, way.host, tick, timeout=self._settings.timeout_seconds
                 )
@@ -101,31 +118,15 @@ class Prober:
         else:
             self._tell_answer(way, block)
 
-    @asynccontextmanager
-    async def _place_for(self, way: Way) -> AsyncIterator[None]:
-        """The narrowest limit first: who waits for its own host keeps no place of the others."""
-        settings, target = self._settings, way.target
-        zone = self._zones.setdefault(
-            target.zone_id, asyncio.Semaphore(settings.zone_in_flight_max)
-        )
-        async with AsyncExitStack() as places:
-            if target.host_id is not None:
-                await places.enter_async_context(
-                    self._hosts.setdefault(
-                        target.host_id, asyncio.Semaphore(settings.host_in_flight_max)
-                    )
-                )
-            await places.enter_async_context(zone)
-            await places.enter_async_context(self._all)
-            yield
-
     def _tell_answer(self, way: Way, block: FactBlock) -> None:
         target = way.target
         if self._broken_legs.pop(target.id, None) is not None:
             self._log.info("vm answers again over ssh", vm=target.name)
         self._sink.put(PathTold(target_id=target.id, leg=None, detail="", at=block.received_at))
         try:
-            observations, marks, readings = observe_block(block, target, self.thresholds)
+            observations, marks, readings = observe_block(
+                block, target, self.thresholds, self._readers[target.id]
+            )
         except Exception:  # the wall round reading one VM's answer
             self._walls.hit("facts")
             self._log.exception("facts could not be read", vm=target.name)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stackward.catalog.fact_sections import read_facts
+from stackward.catalog.fact_sections import FactReader, read_facts
 from stackward.catalog.facts import LinkFacts, TouchResult, Unreadable, marks, readings
 from stackward.catalog.probes import observe_block
 from stackward.model.guest import GuestMarks
@@ -48,6 +48,16 @@ def test_the_numbers_are_read():
     assert told.clock_offset_seconds == pytest.approx(0, abs=0.001)
     assert told.agent_restarts == 0
     assert told.open_files_ratio == pytest.approx(210 / 4096)
+
+
+def test_a_reader_that_remembers_reads_every_block_as_if_it_were_the_first():
+    reader = FactReader()
+    good, later = a_block(), a_block(uptime=("86410.25 1.0",), jvm=("none",), conf=("odd",))
+    for block in (good, replace(good, ages={"unit": timedelta(seconds=9)}), later, good):
+        assert reader.read(block) == read_facts(block)
+        odd = replace(block, sections=dict.fromkeys(SECTIONS, ("?",)))
+        assert reader.read(odd) == read_facts(odd)
+        assert reader.read(replace(block, sections={})) == read_facts(replace(block, sections={}))
 
 
 def test_numbers_that_were_not_told_are_none():

@@ -7,7 +7,7 @@ one needs a line in the table and tests for each of its three verdicts.
 
 from datetime import datetime
 
-from stackward.catalog.fact_sections import read_facts
+from stackward.catalog.fact_sections import FactReader
 from stackward.catalog.facts import marks, readings
 from stackward.catalog.probe import EVERY_ROLE, GuestProbe, ProbeThresholds
 from stackward.catalog.probes.agent import interpret_link, interpret_process, interpret_unit
@@ -35,10 +35,16 @@ PROBES_INSIDE: tuple[GuestProbe, ...] = (
 
 
 def observe_block(
-    block: FactBlock, target: Target, thresholds: ProbeThresholds
+    block: FactBlock,
+    target: Target,
+    thresholds: ProbeThresholds,
+    reader: FactReader | None = None,
 ) -> tuple[tuple[Observation, ...], GuestMarks, GuestReadings]:
-    """All that one block says about a VM. What was asked earlier is dated back by its age."""
-    facts = read_facts(block)
+    """All that one block says about a VM. What was asked earlier is dated back by its age.
+
+    Who reads block after block of one VM brings its reader along.
+    """
+    facts = (reader or FactReader()).read(block)
     observations = []
     for probe in PROBES_INSIDE:
         if target.role in probe.roles:
