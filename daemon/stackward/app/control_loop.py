@@ -19,6 +19,7 @@ from stackward.app.tally import Tally
 from stackward.core.assess import assess
 from stackward.core.diagnose import diagnose_fleet, diagnose_target, suppress
 from stackward.core.episodes import advance_episode, close_gone, mark_escalated, new_escalations
+from stackward.core.evidence import read_evidence
 from stackward.core.planner import make_plan
 from stackward.core.policy import Policy
 from stackward.core.promises import broken_promises
@@ -41,7 +42,9 @@ from stackward.model.plan import Mode, Plan, Step
 from stackward.model.target import Capabilities
 from stackward.ports import Clock, DemotionSwitch, Log, PauseSwitch
 
-EVENTS_PER_SLICE = 500
+# Between two slices everybody else has a turn: a listing of a large fleet comes in one go.
+EVENTS_PER_SLICE = 50
+JUDGED_PER_SLICE = 50
 VISIT_EVERY = timedelta(seconds=10)
 # Slewing is gentler than this between two rounds, and evidence bears as much (core/evidence.py).
 CLOCK_JUMP = timedelta(seconds=5)
@@ -144,7 +147,7 @@ class ControlLoop:
         self._note_clock(now)
         self._note_pause(now)
         view = self._view()
-        visited = self._judge(view, now)
+        visited = await self._judge(view, now)
         fleet_diagnoses = diagnose_fleet(view, self._diagnoses, self.policy, now)
         diagnoses = suppress(self._diagnoses, fleet_diagnoses)
         self._advance_episodes(visited, diagnoses, now)
@@ -189,7 +192,7 @@ class ControlLoop:
             capabilities=self._neighbours.capabilities(),
         )
 
-    def _judge(self, view: FleetView, now: datetime) -> list[TargetId]:
+    async def _judge(self, view: FleetView, now: datetime) -> list[TargetId]:
         """Judge what changed, what is sick, and what was not looked at for a while."""
         due = set(self._picture.dirty)
         self._picture.dirty.clear()
@@ -203,17 +206,21 @@ class ControlLoop:
                 break  # the rest were visited later still
             due.add(target_id)
         due &= self._picture.targets.keys()
-        for target_id in due:
+        for number, target_id in enumerate(due, 1):
             state = self._picture.targets[target_id]
-            self._health[target_id] = assess(state, self.policy, now)
-            self._diagnoses[target_id] = diagnose_target(state, self.policy, now, view)
+            evidence = read_evidence(state, self.policy, now)
+            self._health[target_id] = assess(state, self.policy, now, evidence)
+            self._diagnoses[target_id] = diagnose_target(state, self.policy, now, view, evidence)
             self._visited[target_id] = now
             self._visited.move_to_end(target_id)
+            if number % JUDGED_PER_SLICE == 0:
+                await self._clock.sleep(0)
         return sorted(due)
 
     def _advance_episodes(
         self, visited: Iterable[TargetId], diagnoses: Diagnoses, now: datetime
     ) -> None:
+        name = f"{now:%Y%m%dT%H%M%S}"
         for target_id in visited:
             state = self._picture.targets[target_id]
             self._episodes += 1
@@ -222,7 +229,7 @@ class ControlLoop:
                 self._health[target_id],
                 diagnoses.get(target_id, ()),
                 now,
-                f"{now:%Y%m%dT%H%M%S}-{self._episodes}",
+                f"{name}-{self._episodes}",
             )
             self._picture.targets[target_id] = advanced
             self._notebook.note(entries)

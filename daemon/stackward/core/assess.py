@@ -18,9 +18,14 @@ from stackward.model.verdict import Failed, ProbeName, Source, Unknown
 _AGENT_WITNESSES = (ProbeName.CLOUD_AGENT, ProbeName.DATABASE_AGENT, ProbeName.AGENT_LINK)
 
 
-def assess(state: TargetState, policy: Policy, now: datetime) -> Health:
-    """The health of a target at a moment, with its reasons, the most telling first."""
-    evidence = read_evidence(state, policy, now)
+def assess(
+    state: TargetState, policy: Policy, now: datetime, evidence: Evidence | None = None
+) -> Health:
+    """The health of a target at a moment, with its reasons, the most telling first.
+
+    `evidence`: the target's at that moment, if it has been read already.
+    """
+    evidence = evidence or read_evidence(state, policy, now)
     bad = [
         _said(memory)
         for sign, memory in sorted(evidence.believed.items())

@@ -44,13 +44,18 @@ _NOT_ZONE_WIDE = frozenset(
 
 
 def diagnose_target(
-    state: TargetState, policy: Policy, now: datetime, around: FleetView
+    state: TargetState,
+    policy: Policy,
+    now: datetime,
+    around: FleetView,
+    evidence: Evidence | None = None,
 ) -> tuple[Diagnosis, ...]:
     """The causes found in one target, the most telling first, without their symptoms.
 
     `around`: the fleet that it stands in, for what its surroundings add to the evidence.
+    `evidence`: the target's at that moment, if it has been read already.
     """
-    evidence = read_evidence(state, policy, now)
+    evidence = evidence or read_evidence(state, policy, now)
     is_way_open = state.path is None or state.path.leg is None
     if is_way_open and not evidence.believed:
         return ()

@@ -68,17 +68,18 @@ def read_evidence(state: TargetState, policy: Policy, now: datetime) -> Evidence
     believed: dict[Sign, ProbeMemory] = {}
     doubted: dict[Sign, tuple[ProbeMemory, str]] = {}
     silent: dict[ProbeName, str] = {}
+    disabled, thresholds = policy.disabled_probes, policy.thresholds
     for probe, memory in state.probes.items():
-        if probe in policy.disabled_probes:
+        if probe in disabled:
             continue
-        if is_stale(probe, memory.observed_at, policy.thresholds, now):
+        if is_stale(probe, memory.observed_at, thresholds, now):
             silent[probe] = "stale"
             continue
         match memory.verdict:
             case Passed():
                 passed[probe] = memory
             case Failed(sign=sign):
-                doubt = _doubt(sign, memory, state, policy.thresholds, now)
+                doubt = _doubt(sign, memory, state, thresholds, now)
                 if doubt is None:
                     believed[sign] = memory
                 else:

@@ -92,9 +92,11 @@ def _remember(memory: ProbeMemory | None, observation: Observation) -> ProbeMemo
     verdict, at = observation.verdict, observation.observed_at
     since, failed, passed, known = at, 0, 0, None
     if memory is not None:
-        is_same = _is_same_kind(memory.verdict, verdict)
         newer_by = at - memory.observed_at
-        if newer_by <= _NOTHING or (is_same and newer_by < REPEAT_WITHIN):
+        if newer_by <= _NOTHING:
+            return memory
+        is_same = _is_same_kind(memory.verdict, verdict)
+        if is_same and newer_by < REPEAT_WITHIN:
             return memory
         since = memory.since if is_same else at
         failed, passed = memory.failed_in_a_row, memory.passed_in_a_row

@@ -17,6 +17,8 @@ from stackward.model.verdict import Source
 from stackward.observe.equipment import Equipment
 from stackward.ports import CloudApi, CloudDatabase
 
+TOLD_PER_SLICE = 50  # a large fleet must not hold up the loop
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscoverySettings:
@@ -82,7 +84,7 @@ class Discovery:
             return False
         latency = timedelta(seconds=self._clock.monotonic() - started)
         self._tell(Source.API, None, latency)
-        self._publish(inventory, Source.API)
+        await self._publish(inventory, Source.API)
         return True
 
     async def _list_from_database(self) -> None:
@@ -94,7 +96,7 @@ class Discovery:
         except (TransportError, TimeoutError) as trouble:
             self._tell(Source.DATABASE, trouble)
             return
-        self._publish(inventory, Source.DATABASE)
+        await self._publish(inventory, Source.DATABASE)
 
     async def _ask_database(self) -> bool:
         assert self._database is not None
@@ -127,10 +129,10 @@ class Discovery:
             return False
         return True
 
-    def _publish(self, inventory: Inventory, source: Source) -> None:
+    async def _publish(self, inventory: Inventory, source: Source) -> None:
         self._targets = inventory.targets
         self._sink.put(TargetsListed(inventory))
-        for target in inventory.targets:
+        for number, target in enumerate(inventory.targets, 1):
             self._sink.put(
                 Observed(
                     target_id=target.id,
@@ -139,6 +141,8 @@ class Discovery:
                     observed_at=inventory.observed_at,
                 )
             )
+            if number % TOLD_PER_SLICE == 0:
+                await self._clock.sleep(0)
 
     def _tell(
         self, source: Source, trouble: Exception | None, latency: timedelta | None = None

@@ -4,6 +4,7 @@ One request is in cloudstack_http.py, the reading of answers in cloudstack_repli
 signature in signing.py. Method names follow what is asked, command names follow CloudStack.
 """
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -172,7 +173,10 @@ class CloudStackApi:
         """Rows to targets, with the agents' states from wherever this version tells them."""
         rows, is_agent_told, agent_holes = await self._with_agents(vms.rows)
         listing = Listing(vms.command, rows, (*vms.holes, *agent_holes))
-        return read_each(listing, lambda row: read_target(row, is_agent_told=is_agent_told))
+        # A large fleet takes longer to read than the loop may be held up.
+        return await asyncio.to_thread(
+            read_each, listing, lambda row: read_target(row, is_agent_told=is_agent_told)
+        )
 
     async def _with_agents(
         self, rows: tuple[Row, ...], **narrowed: str
