@@ -30,6 +30,8 @@ class LogFormat(StrEnum):
     SHELL = "shell"
     JOURNAL = "journal"
     KERNEL = "kernel"
+    PYTHON = "python"  # the scripts of virtual routers
+    PLAIN = "plain"  # a line without any time, such as a check script's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,8 @@ class Record:
     level: str | None = None
     logger: str | None = None  # the unit or program, in the journal
     thread: str | None = None
+    log_id: str | None = None  # management server and hosts: one request, wherever it was worked on
+    job: str | None = None  # number of the async job
     trace: tuple[str, ...] = ()
     trace_lines_dropped: int = 0
 

@@ -11,15 +11,24 @@ the built-in packs; within a file they stand in the file's order.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from stackward.catalog.records import LogFormat, Record
 from stackward.catalog.redact import redact
-from stackward.model.identity import VmRole
 from stackward.model.sighting import EventClass, Severity, Sighting
 
 TEXT_LENGTH_MAX = 500
 FIELD_LENGTH_MAX = 200
 ECHO_WITHIN = timedelta(seconds=60)
+
+
+class LogRole(StrEnum):
+    """Whose log it is: a `VmRole`, or a virtual router, which is read and not watched."""
+
+    SSVM = "ssvm"
+    CPVM = "cpvm"
+    ROUTER = "vr"
+
 
 Matcher = Callable[[str], Mapping[str, str] | None]
 """Looks for a pattern in a text: what its named groups captured, or None."""
@@ -46,12 +55,12 @@ class Signature:
     cause: Matcher | None = None
     levels: frozenset[str] = frozenset()
     formats: frozenset[LogFormat] = frozenset()
-    roles: frozenset[VmRole] = frozenset()
+    roles: frozenset[str] = frozenset()
     proves: str = ""
     proves_not: str = ""
     echoes: frozenset[EventClass] = frozenset()
 
-    def captures(self, record: Record, role: VmRole | None) -> Mapping[str, str] | None:
+    def captures(self, record: Record, role: str | None) -> Mapping[str, str] | None:
         """What was captured if the record is of this kind. `role` None: not known."""
         if self.roles and role is not None and role not in self.roles:
             return None
@@ -83,19 +92,19 @@ class SignatureSet:
     signatures: tuple[Signature, ...] = ()
     scan: Scan = field(default=_scan_nothing)
 
-    def classify(self, record: Record, role: VmRole | None, seen_at: datetime) -> Sighting | None:
+    def classify(self, record: Record, role: str | None, seen_at: datetime) -> Sighting | None:
         """The event that this record tells; None: none, or only something benign."""
         sighting = self.recognise(record, role, seen_at)
         return None if sighting is None or sighting.event is EventClass.BENIGN else sighting
 
-    def recognise(self, record: Record, role: VmRole | None, seen_at: datetime) -> Sighting | None:
+    def recognise(self, record: Record, role: str | None, seen_at: datetime) -> Sighting | None:
         """The same, with what is benign."""
         for signature, captured in self.hits(record, role):
             return _sighting(signature, captured, record, seen_at)
         return None
 
     def hits(
-        self, record: Record, role: VmRole | None
+        self, record: Record, role: str | None
     ) -> Iterator[tuple[Signature, Mapping[str, str]]]:
         """Every signature that matches, the one that counts first."""
         for place in sorted(self.scan(whole_text(record))):
@@ -108,7 +117,7 @@ class SignatureSet:
 class LogReading:
     """Reads one log from its beginning to its end, and remembers what an echo needs."""
 
-    def __init__(self, signatures: SignatureSet, role: VmRole | None) -> None:
+    def __init__(self, signatures: SignatureSet, role: str | None) -> None:
         self._signatures = signatures
         self._role = role
         self._last: dict[EventClass, datetime] = {}

@@ -19,6 +19,7 @@ from stackward import __version__
 from stackward.cli import show
 from stackward.cli.ask import ask, daemon_url
 from stackward.cli.exits import Exit
+from stackward.cli.logs import logs
 
 CONFIG = Path("/etc/stackward/stackward.yaml")
 STATE = Path("/var/lib/stackward")
@@ -342,6 +343,12 @@ def forget_host_keys(
     directory = local.state_directory(state_directory, config, STATE)
     count = local.forget_host_keys(directory, template)
     _print(f"{count} {'key' if count == 1 else 'keys'} of template {template} forgotten.")
+
+
+# --- reading logs ---------------------------------------------------------------------
+
+
+app.add_typer(logs, name="logs")
 
 
 # --- rehearsing ----------------------------------------------------------------------

@@ -15,15 +15,15 @@ from typing import Annotated
 import re2
 from pydantic import Field, ValidationError, model_validator
 
-from stackward.catalog.records import LogFormat, Record, read_head
-from stackward.catalog.signatures import Matcher, Scan, Signature, SignatureSet
+from stackward.catalog.log_files import VM_SOURCES, LogSource, read_line
+from stackward.catalog.records import LogFormat, Record
+from stackward.catalog.signatures import LogRole, Matcher, Scan, Signature, SignatureSet
 from stackward.config.document import DocumentPath, Node, read_document, spoken
 from stackward.config.mistakes import Words, mistakes_of
 from stackward.config.packs import pack_directory, pack_files
 from stackward.config.strict import StrictModel, refusal
 from stackward.errors import ConfigError, ConfigMistake
 from stackward.model.guest import LogPosition
-from stackward.model.identity import VmRole
 from stackward.model.sighting import EventClass, Severity
 
 EXPRESSION_LENGTH_MAX = 2000
@@ -80,9 +80,9 @@ class PatternSettings(StrictModel):
     must hit."""
     levels: Annotated[tuple[Level, ...], Field(max_length=6)] = ()
     """Levels that a record must have. Empty: any, or none at all."""
-    formats: Annotated[tuple[LogFormat, ...], Field(max_length=5)] = ()
+    formats: Annotated[tuple[LogFormat, ...], Field(max_length=7)] = ()
     """Formats that a record must have. Empty: any."""
-    roles: Annotated[tuple[VmRole, ...], Field(max_length=5)] = ()
+    roles: Annotated[tuple[LogRole, ...], Field(max_length=5)] = ()
     """Roles of the VMs whose logs it is for. Empty: any."""
     proves: Annotated[str, Field(max_length=500)] = ""
     """What a hit is proof of, in words."""
@@ -106,6 +106,9 @@ class PatternFile(StrictModel):
 
     about: Annotated[str, Field(max_length=2000)] = ""
     """What the file is for."""
+    sources: Annotated[tuple[LogSource, ...], Field(max_length=6)] = ()
+    """Logs that the patterns are for. Empty: those of a system VM itself, which are cloud, journal
+    and boot."""
     patterns: Annotated[tuple[PatternSettings, ...], Field(max_length=2000)]
     """The patterns; of two that hit, the first counts, and what is benign goes first of all."""
 
@@ -118,6 +121,7 @@ class _Placed:
     file: str
     path: DocumentPath
     root: Node
+    sources: frozenset[LogSource]
     is_builtin: bool
 
     def mistake(self, message: str, hint: str, *inner: str | int) -> ConfigMistake:
@@ -139,8 +143,13 @@ class _Compiled:
         )
 
 
-def load_patterns(files: Sequence[Path], *, with_builtin: bool = True) -> SignatureSet:
-    """Load the operator's files and the built-in packs; `ConfigError` holds every mistake."""
+def load_patterns(
+    files: Sequence[Path], *, with_builtin: bool = True, source: LogSource = LogSource.CLOUD
+) -> SignatureSet:
+    """Load the operator's files and the built-in packs; `ConfigError` holds every mistake.
+
+    What the operator wrote for other logs than `source` is tried all the same, and left out.
+    """
     mistakes: list[ConfigMistake] = []
     own = [placed for file in files for placed in _read(file, mistakes, is_builtin=False)]
     builtin: list[_Placed] = []
@@ -150,11 +159,16 @@ def load_patterns(files: Sequence[Path], *, with_builtin: bool = True) -> Signat
             directory = str(pack_directory("patterns"))
             hint = "install stackward again"
             mistakes.append(ConfigMistake(directory, "", None, "holds no built-in packs", hint))
+        if source not in VM_SOURCES:
+            packs = (*pack_files(f"patterns/{source}"), *packs)
         builtin = [placed for file in packs for placed in _read(file, mistakes, is_builtin=True)]
     mistakes += _twice([*own, *builtin])
-    compiled = _compile([*own, *builtin], mistakes)
-    if not mistakes:
-        mistakes += _try_samples(compiled)
+    wanted = [each for each in (*own, *builtin) if source in each.sources]
+    others = [each for each in own if source not in each.sources]
+    compiled = _compile(wanted, mistakes)
+    for apart in (compiled, _compile(others, mistakes)):
+        if not mistakes:
+            mistakes += _try_samples(apart)
     if mistakes:
         raise ConfigError(tuple(mistakes))
     return compiled.as_set()
@@ -171,8 +185,10 @@ def _read(file: Path, mistakes: list[ConfigMistake], *, is_builtin: bool) -> Ite
     except ValidationError as error:
         mistakes += mistakes_of(error, document.root, Words.of(PatternFile), str(file))
         return
+    sources = frozenset(parsed.sources) or VM_SOURCES
     for number, pattern in enumerate(parsed.patterns):
-        yield _Placed(pattern, str(file), ("patterns", number), document.root, is_builtin)
+        path = ("patterns", number)
+        yield _Placed(pattern, str(file), path, document.root, sources, is_builtin)
 
 
 def _twice(patterns: Iterable[_Placed]) -> Iterator[ConfigMistake]:
@@ -272,8 +288,8 @@ def _scan(patterns: Sequence[PatternSettings]) -> Scan:
     together.Compile()
 
     def scan(text: str) -> Iterable[int]:
-        found: list[int] = together.Match(text)
-        return found
+        found: list[int] | None = together.Match(text)
+        return found or ()
 
     return scan
 
@@ -287,7 +303,7 @@ def _try_samples(compiled: _Compiled) -> Iterator[ConfigMistake]:
     names_builtin = {each.pattern.name for each in compiled.placed if each.is_builtin}
     for placed, signature in zip(compiled.placed, compiled.signatures, strict=True):
         for number, sample in enumerate(placed.pattern.samples.match):
-            record = _sample_record(sample, signature)
+            record = _sample_record(sample, signature, placed.sources)
             role = next(iter(sorted(signature.roles)), None)
             where = ("samples", "match", number)
             if signature.captures(record, role) is None:
@@ -300,16 +316,19 @@ def _try_samples(compiled: _Compiled) -> Iterator[ConfigMistake]:
                 hint = f"{takers[0] if takers else 'none'} takes it; make one of the two narrower"
                 yield placed.mistake("is taken by another pattern first", hint, *where)
         for number, sample in enumerate(placed.pattern.samples.near_miss):
-            record = _sample_record(sample, signature)
+            record = _sample_record(sample, signature, placed.sources)
             if signature.captures(record, None) is not None:
                 hint = "make the expression narrower"
                 yield placed.mistake("is hit", hint, "samples", "near_miss", number)
 
 
-def _sample_record(sample: str, signature: Signature) -> Record:
+def _sample_record(sample: str, signature: Signature, sources: frozenset[LogSource]) -> Record:
     """A sample without time and level stands for a record that has what the pattern asks for."""
     first, *trace = sample.rstrip("\n").split("\n")
-    record = read_head(first, _SAMPLE_PLACE, _SAMPLE_READ_AT)
+    source = min(sources)
+    record = None
+    if source is not LogSource.SSVM_CHECK:
+        record = read_line(first, 0, source, read_at=_SAMPLE_READ_AT)
     if record is None:
         record = Record(
             line_start=_SAMPLE_PLACE,

@@ -1,0 +1,109 @@
+"""Reading log files by hand: `stackward logs`."""
+
+# ruff: noqa: PLC0415  imports cost; each command has its own
+
+import json
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from stackward.cli.exits import Exit
+
+logs = typer.Typer(help="Read log files.", no_args_is_help=True, rich_markup_mode=None)
+
+
+class Format(StrEnum):
+    """For people, or for programs."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Source(StrEnum):
+    """Which log a file is."""
+
+    CLOUD = "cloud"
+    MANAGEMENT = "management"
+    JOURNAL = "journal"
+    HOST_AGENT = "host-agent"
+    SSVM_CHECK = "ssvm-check"
+    BOOT = "boot"
+
+
+class Role(StrEnum):
+    """Whose log it is."""
+
+    SSVM = "ssvm"
+    CPVM = "cpvm"
+    ROUTER = "vr"
+
+
+@logs.callback()
+def _logs() -> None:
+    pass
+
+
+@logs.command(
+    short_help="Say what log files hold.",
+    epilog="""\b
+Examples:
+  stackward logs classify /var/log/cloud.log
+  stackward logs classify management-server.log.gz -f json
+  journalctl -u cloud | stackward logs classify - --source journal""",
+)
+def classify(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Log files, plain or gzip; - is stdin.")
+    ],
+    source: Annotated[
+        Source | None, typer.Option(help="Which log it is; else by what it says.")
+    ] = None,
+    role: Annotated[Role | None, typer.Option(help="Whose log; else by what it says.")] = None,
+    with_benign: Annotated[
+        bool, typer.Option("--all", help="Also what sounds bad and is not (benign).")
+    ] = False,
+    output: Annotated[
+        Format,
+        typer.Option("--format", "-f", help="text for people; json: one object a line."),
+    ] = Format.TEXT,
+) -> None:
+    """Say which lines of log files are events, and which. Lines that are none are left out.
+
+    Exits 1 if a file could not be read to its end; the others are read all the same.
+    """
+    from stackward.app.classify import Classifier, UnreadableError
+    from stackward.catalog.log_files import LogSource
+    from stackward.catalog.signatures import LogRole
+
+    classifier = Classifier(
+        source=LogSource(source.value) if source else None,
+        role=LogRole(role.value) if role else None,
+        with_benign=with_benign,
+    )
+    failed = False
+    for file in files:
+        try:
+            for told in classifier.events(file):
+                sighting = told.sighting
+                if output is Format.JSON:
+                    line = json.dumps(
+                        {
+                            "file": told.file,
+                            "line": told.line,
+                            "event": sighting.event.value,
+                            "severity": sighting.severity.value,
+                            "fields": dict(sighting.fields),
+                        }
+                    )
+                else:
+                    what = f"{sighting.severity.value:<7} {sighting.event.value:<22}"
+                    line = f"{told.file}:{told.line}: {what} {sighting.text}"
+                sys.stdout.write(line + "\n")
+        except UnreadableError as error:
+            failed = True
+            sys.stdout.flush()
+            sys.stderr.write(f"stackward: {error}\n")
+    if failed:
+        raise typer.Exit(Exit.FAILED)
