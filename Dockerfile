@@ -1,7 +1,12 @@
 # Two stages: the first installs with hashes, the second carries only what runs.
-# Run it with a read-only root:
+#
+# In the container's configuration: web: {listen: "0.0.0.0:9787"}, published on loopback only here,
+# for there are no users. Secrets named {credential: api-key} are read from /run/secrets/api-key:
+#   podman secret create api-key ./api-key      (and secret-key, vm-key, jump-key)
 #   podman run --read-only --cap-drop all -p 127.0.0.1:9787:9787 \
+#     --secret api-key,mode=0400,uid=10001 ... \
 #     -v /etc/stackward:/etc/stackward:ro -v stackward-state:/var/lib/stackward IMAGE
+#   podman exec CONTAINER stackward status
 FROM docker.io/library/python:3.11-slim-bookworm AS build
 WORKDIR /src
 COPY requirements/runtime.txt requirements/runtime.txt
@@ -25,7 +30,8 @@ RUN groupadd --system --gid 10001 stackward \
  && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/stackward --shell /usr/sbin/nologin stackward \
  && install -d -o 10001 -g 10001 -m 0700 /var/lib/stackward
 COPY --from=build /opt/stackward /opt/stackward
-ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PATH=/opt/stackward/bin:$PATH
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PATH=/opt/stackward/bin:$PATH \
+    CREDENTIALS_DIRECTORY=/run/secrets
 USER 10001:10001
 VOLUME /var/lib/stackward
 EXPOSE 9787
