@@ -172,7 +172,9 @@ class SshGuests:
         if vm.way is not None and not vm.way.is_closed:
             return vm.way
         waiting_for = f"another login to {vm.place.said}"
-        async with turn(vm.lock, deadline, waiting_for=waiting_for, leg=Leg.INNER_TCP):
+        # That one may itself be waiting for the jump: then there the way is broken.
+        leg = Leg.INNER_TCP if vm.jump is None or vm.jump.is_open else Leg.JUMP_TCP
+        async with turn(vm.lock, deadline, waiting_for=waiting_for, leg=leg):
             if vm.way is not None and not vm.way.is_closed:
                 return vm.way
             vm.back_off.check()

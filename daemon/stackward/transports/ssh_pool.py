@@ -46,6 +46,11 @@ class Jump:
     way: SshWay | None = None
     left: str = ""
 
+    @property
+    def is_open(self) -> bool:
+        """True while its connection stands."""
+        return self.way is not None and not self.way.is_closed
+
     def leave(self, reason: str) -> SshWay | None:
         """Give it up for good; returns what is closing."""
         self.left = reason

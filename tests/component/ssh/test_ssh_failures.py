@@ -278,6 +278,27 @@ async def test_a_jump_that_hangs_costs_one_attempt_however_many_vms_ask(cloud):
     assert attempts.count(True) == 1
 
 
+async def test_whoever_waits_for_a_login_through_a_hanging_jump_blames_the_jump(cloud):
+    hanging = await cloud.start_raw_vm(FakeVm("kvm1"), hang)  # a hypervisor that hangs
+    cloud.jump_ports["kvm1"] = hanging.port
+    host = FakeJump().host
+    vm = FakeVm("s-1-VM", address="127.77.9.9")
+    guests = cloud.guests(
+        jump_addresses={"kvm1": hanging.address}, login_timeout=timedelta(seconds=2)
+    )
+
+    async def log_in() -> None:
+        with pytest.raises(TimedOut, match="did not agree on keys"):
+            await guests.run(vm.target, host, "restart", timeout=PATIENCE)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(log_in())
+        await asyncio.sleep(0)  # it is at the door first
+        with pytest.raises(TimedOut, match="another login to s-1-VM") as caught:
+            await guests.ask(vm.target, host, 1, timeout=0.3)
+    assert caught.value.leg is Leg.JUMP_TCP
+
+
 async def test_the_loss_of_a_jump_is_told_as_that_to_every_vm_behind_it(cloud):
     jump = await cloud.start_jump(FakeJump())
     asked: asyncio.Queue[bytes] = asyncio.Queue()
