@@ -275,9 +275,10 @@ class SshDoor:
         try:
             known_hosts = await asyncio.to_thread(asyncssh.read_known_hosts, str(path))
         except (OSError, ValueError) as error:
+            # Not the host key's leg: no key was seen, so none has changed.
             text = f"{place.said} is not tried: known hosts file {path} cannot be read: {error}"
             raise Refused(
-                text, kind=RefusalKind.HOST_KEY, leg=place.legs.host_key, maybe_sent=False
+                text, kind=RefusalKind.OTHER, leg=place.legs.tcp, maybe_sent=False
             ) from error
         way, _ = await self._log_in(
             place,
@@ -303,7 +304,7 @@ class SshDoor:
         except ValueError as error:
             text = f"{place.said} is not tried: a pinned host key cannot be read: {error}"
             raise Refused(
-                text, kind=RefusalKind.HOST_KEY, leg=place.legs.host_key, maybe_sent=False
+                text, kind=RefusalKind.OTHER, leg=place.legs.tcp, maybe_sent=False
             ) from error
         way, key = await self._log_in(
             place,

@@ -236,7 +236,7 @@ class SshGuests:
         """
         if vm.template_id is None:
             text = f"{vm.place.said}: CloudStack tells no template, so no host key can be expected"
-            raise Refused(text, kind=RefusalKind.HOST_KEY, leg=Leg.INNER_HOST_KEY, maybe_sent=False)
+            raise Refused(text, kind=RefusalKind.OTHER, leg=Leg.INNER_TCP, maybe_sent=False)
         for _ in range(2):
             pins = await self._pins(vm, vm.template_id, deadline)
             way, key = await self._door.log_in_to_vm(vm.place, deadline, jump, pins)

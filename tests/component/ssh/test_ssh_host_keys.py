@@ -138,7 +138,7 @@ async def test_a_vm_without_a_template_is_refused_without_a_login(cloud):
     guests = cloud.guests()
     with pytest.raises(Refused, match="no template") as caught:
         await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)
-    assert caught.value.leg is Leg.INNER_HOST_KEY
+    assert caught.value.leg is Leg.INNER_TCP
     assert not vm.connections
 
 
