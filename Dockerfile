@@ -26,8 +26,9 @@ RUN site=$(/opt/stackward/bin/python -c 'import sysconfig; print(sysconfig.get_p
  && /opt/stackward/bin/python -m compileall -q "$site/stackward"
 
 FROM docker.io/library/python:3.11-slim-bookworm
-RUN groupadd --system --gid 10001 stackward \
- && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/stackward --shell /usr/sbin/nologin stackward \
+RUN groupadd --gid 10001 stackward \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/stackward \
+      --shell /usr/sbin/nologin stackward \
  && install -d -o 10001 -g 10001 -m 0700 /var/lib/stackward
 COPY --from=build /opt/stackward /opt/stackward
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PATH=/opt/stackward/bin:$PATH \
