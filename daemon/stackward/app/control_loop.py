@@ -63,7 +63,7 @@ class Neighbours:
     count: Callable[[], Totals]  # what the other rooms have counted
     new_intent_id: Callable[[], IntentId]
     start_step: Callable[[Step, IntentId], None]
-    is_held_back: Callable[[], bool]  # at start and at the end no step is begun
+    held_back_by: Callable[[], str]  # why no step is begun, at start and at the end; "": nothing
     feed_watchdog: Callable[[str], None]
 
 
@@ -156,7 +156,7 @@ class ControlLoop:
         self._tally.note_plan(plan)
         self._note_calls(plan, now)
         await self._notebook.write()
-        if not self._neighbours.is_held_back() and not self._notebook.trouble:
+        if not self._neighbours.held_back_by() and not self._notebook.trouble:
             self._hand_out(plan)
         self._round_number += 1
         self._bulletin.publish(
@@ -186,7 +186,8 @@ class ControlLoop:
 
     def _view(self) -> FleetView:
         return self._picture.view(
-            pause_reason=self._paused_by,
+            # A step that is shown and not begun would be a riddle: what holds it back is told.
+            pause_reason=self._paused_by or self._neighbours.held_back_by() or None,
             demotion=self._neighbours.demotion.reason,
             journal_trouble=self._notebook.trouble,
             capabilities=self._neighbours.capabilities(),

@@ -218,8 +218,10 @@ async def build(
             loop_lag_seconds=lag.quantiles(),
         )
 
-    def is_held_back() -> bool:
-        return house.is_recovering or house.is_draining
+    def held_back_by() -> str:
+        if house.is_draining:
+            return "the daemon is stopping"
+        return "what an earlier run left open is looked at first" if house.is_recovering else ""
 
     loop = ControlLoop(
         inbox,
@@ -234,7 +236,7 @@ async def build(
             count=count,
             new_intent_id=lambda: IntentId(uuid4().hex),
             start_step=steps.start,
-            is_held_back=is_held_back,
+            held_back_by=held_back_by,
             feed_watchdog=feed_watchdog,
         ),
         clock,

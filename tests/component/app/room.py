@@ -89,7 +89,7 @@ class Room:
             count=Totals,
             new_intent_id=lambda: IntentId(f"intent-{next(self._ids)}"),
             start_step=lambda step, intent_id: self.handed_out.append((step, intent_id)),
-            is_held_back=lambda: self.is_held_back,
+            held_back_by=lambda: "the house is not ready" if self.is_held_back else "",
             feed_watchdog=self.fed.append,
         )
 

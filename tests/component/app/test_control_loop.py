@@ -20,7 +20,7 @@ from stackward.model.event import (
 from stackward.model.health import HealthState
 from stackward.model.identity import TargetId
 from stackward.model.outcome import Outcome, OutcomeKind
-from stackward.model.plan import BrokenPromise, Guard, Mode, PromiseName
+from stackward.model.plan import ActionName, BrokenPromise, Guard, Mode, PromiseName
 from stackward.model.verdict import Passed, ProbeName, Source
 from stackward.ports import Pause
 from tests.builders import a_policy, a_position, a_rule, a_target, an_inventory, observed
@@ -212,7 +212,7 @@ async def test_after_its_outcome_the_next_step_waits_for_the_cooldown():
 
 
 @virtually
-async def test_while_recovering_or_draining_nothing_is_handed_out():
+async def test_while_recovering_or_draining_nothing_is_handed_out_and_the_plan_says_why():
     room = Room()
     room.fall_sick()
     room.is_held_back = True
@@ -220,7 +220,11 @@ async def test_while_recovering_or_draining_nothing_is_handed_out():
     async with room.running():
         await room.clock.sleep(300)
         assert room.handed_out == []
-        assert len(room.snapshot.plan.steps) == 1  # it is shown all the same
+        assert room.snapshot.plan.steps == ()
+        (hold,) = room.snapshot.plan.holds
+        assert (hold.reason.guard, hold.action) == (Guard.PAUSED, ActionName.RESTART_AGENT)
+        assert "not ready" in hold.reason.text
+        assert room.journal.count(EntryKind.PAUSED) == 0  # no person has paused it
         room.is_held_back = False
         await room.clock.sleep(3)
         assert len(room.handed_out) == 1
