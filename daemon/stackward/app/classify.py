@@ -51,45 +51,48 @@ class Told:
 
 
 class Classifier:
-    """Says what log files hold. `source` and `role` None: guessed, file by file, by content."""
+    """Says what log files hold. Patterns are loaded when a file needs them, and once."""
 
-    def __init__(
-        self,
-        *,
-        source: LogSource | None = None,
-        role: LogRole | None = None,
-        pattern_files: Sequence[Path] = (),
-        with_benign: bool = False,
-    ) -> None:
-        self._source = source
-        self._role = role
+    def __init__(self, *, pattern_files: Sequence[Path] = (), with_benign: bool = False) -> None:
         self._pattern_files = pattern_files
         self._with_benign = with_benign
         self._signatures: dict[LogSource, SignatureSet] = {}
 
-    def events(self, file: str) -> Iterator[Told]:
-        """The events of one file, `-` for standard input, in its order. UnreadableError ends it."""
+    def events(
+        self, file: str, source: LogSource | None = None, role: LogRole | None = None
+    ) -> Iterator[Told]:
+        """The events of one file, `-` for standard input, in its order. UnreadableError ends it.
+
+        `source` and `role` None: guessed by what the file says.
+        """
         try:
-            with _opened(file) as (stream, read_at):
-                yield from self._told(file, stream, read_at)
+            with _opened(file) as (stream, written_at):
+                yield from self.events_in(stream, file, written_at, source, role)
         except (OSError, EOFError, zlib.error) as error:
             reason = getattr(error, "strerror", None) or str(error) or "it cannot be read"
             raise UnreadableError(f"{file}: {reason}") from error
 
-    def _told(self, file: str, stream: BinaryIO, read_at: datetime) -> Iterator[Told]:
+    def events_in(
+        self,
+        stream: BinaryIO,
+        file: str,
+        written_at: datetime,
+        source: LogSource | None = None,
+        role: LogRole | None = None,
+    ) -> Iterator[Told]:
+        """The same, of what is open already."""
         first = stream.read(BLOCK_BYTES)
         if _is_odd(first):
             raise UnreadableError(f"{file}: holds neither text nor gzip")
         beginning = first.decode("utf-8", "replace").splitlines()[:GUESS_LINES]
-        source = self._source or guess_source(beginning)
-        role = self._role
+        source = source or guess_source(beginning)
         if role is None and source in VM_SOURCES:
             role = guess_role(beginning)
         reading = LogReading(self._signatures_for(source), role)
-        assembler = FileAssembler(source, read_at=read_at)
+        assembler = FileAssembler(source, read_at=written_at)
         for line in chain(_lines(stream, first), (None,)):
             record = assembler.end() if line is None else assembler.take(line)
-            sighting = None if record is None else reading.read(record, read_at)
+            sighting = None if record is None else reading.read(record, written_at)
             if sighting is None:
                 continue
             if self._with_benign or sighting.event is not EventClass.BENIGN:
@@ -117,10 +120,10 @@ def _opened(file: str) -> Iterator[tuple[BinaryIO, datetime]]:
 
 
 def _lines(stream: BinaryIO, block: bytes) -> Iterator[bytes]:
-    """The lines, each cut to LINE_BYTES_MAX; the last may lack its end."""
+    """The lines without zeros, each cut to LINE_BYTES_MAX; the last may lack its end."""
     rest = b""
     while block:
-        *whole, tail = block.split(b"\n")
+        *whole, tail = block.replace(b"\x00", b"").split(b"\n")
         for line in whole:
             yield (rest + line)[:LINE_BYTES_MAX]
             rest = b""

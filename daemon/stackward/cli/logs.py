@@ -77,15 +77,13 @@ def classify(
     from stackward.catalog.log_files import LogSource
     from stackward.catalog.signatures import LogRole
 
-    classifier = Classifier(
-        source=LogSource(source.value) if source else None,
-        role=LogRole(role.value) if role else None,
-        with_benign=with_benign,
-    )
+    classifier = Classifier(with_benign=with_benign)
+    log_source = LogSource(source.value) if source else None
+    log_role = LogRole(role.value) if role else None
     failed = False
     for file in files:
         try:
-            for told in classifier.events(file):
+            for told in classifier.events(file, log_source, log_role):
                 sighting = told.sighting
                 if output is Format.JSON:
                     line = json.dumps(
