@@ -84,7 +84,7 @@ def plan(console: Console, answer: Answer) -> None:
     console.print(f"mode [bold]{_text(answer['mode'])}[/], decided {age} ago")
     _notices(console, answer)
     if not (decided["steps"] or decided["holds"] or decided["escalations"]):
-        console.print("Nothing is sick: nothing to do.")
+        console.print(_nothing_to_do(answer["verdicts"]))
     for step in decided["steps"]:
         what = {"act": "does", "advise": "would do", "observe": "would do, were it not observing"}
         console.print(
@@ -122,6 +122,15 @@ def journal(console: Console, rows: Sequence[Answer]) -> None:
         _below(console, row["text"])
 
 
+def _nothing_to_do(verdicts: Mapping[str, int]) -> str:
+    """Nothing known is not the same as nothing wrong."""
+    if not sum(verdicts.values()):
+        return "No system VM is known: there is nothing to decide about."
+    if verdicts["unknown"]:
+        return f"Nothing is known to be sick; of {verdicts['unknown']} VMs nobody can tell."
+    return "Nothing is sick: nothing to do."
+
+
 def _notices(console: Console, answer: Answer) -> None:
     """What holds the daemon back as a whole, and which source is silent."""
     for key, sentence in (
@@ -131,6 +140,11 @@ def _notices(console: Console, answer: Answer) -> None:
     ):
         if answer.get(key) is not None:
             console.print(f"[bold yellow]{sentence}:[/] {_text(answer[key])}")
+    if answer.get("is_empty"):
+        console.print(
+            "[bold yellow]CloudStack lists no system VM at all.[/] A zone in use has two: the API "
+            "user may not be allowed to see them."
+        )
     for source, memory in answer.get("sources", {}).items():
         if not memory["is_up"]:
             age = spoken(_seconds(answer["now"], memory["since"]))

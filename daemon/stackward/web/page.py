@@ -54,6 +54,11 @@ WILL = {
 
 Row = views.Json
 
+EMPTY = (
+    "CloudStack lists no system VM at all. A zone in use has two: the API user may not be allowed "
+    "to see them."
+)
+
 
 def fleet(snapshot: Snapshot, now: datetime) -> str:
     """The front page."""
@@ -70,6 +75,8 @@ def fleet(snapshot: Snapshot, now: datetime) -> str:
         _summary(rows),
         _age(snapshot, now),
     ]
+    if views.is_empty(snapshot):
+        parts.append(_notice(EMPTY))
     parts.extend(_notice(text) for text in _notices(snapshot.fleet, now))
     parts.extend(_fleet_cause(snapshot, one, now) for one in snapshot.fleet_diagnoses)
     sick = [row for row in rows if row["verdict"] != "passed" and not row["suppressed_by"]]

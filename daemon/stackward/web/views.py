@@ -85,6 +85,7 @@ def status(snapshot: Snapshot, now: Moment) -> Json:
         "started_at": plain(snapshot.started_at),
         "round": snapshot.round_number,
         "is_ready": snapshot.is_ready,
+        "is_empty": is_empty(snapshot),
         "mode": snapshot.policy.mode.value,
         "paused": fleet.pause_reason,
         "demoted": fleet.demotion,
@@ -92,10 +93,7 @@ def status(snapshot: Snapshot, now: Moment) -> Json:
         "inventory_at": plain(fleet.inventory_at),
         "inventory_witness": plain(fleet.inventory_witness),
         "unreadable_rows": plain(fleet.unreadable),
-        "verdicts": plain(
-            dict.fromkeys(Overall, 0)
-            | Counter(health.verdict for health in snapshot.health.values())
-        ),
+        "verdicts": _verdicts(snapshot),
         "sources": plain(fleet.sources),
         "zones": [plain(zone) for zone in sorted(fleet.zones.values(), key=lambda z: z.name)],
         "causes": [plain(diagnosis) for diagnosis in snapshot.fleet_diagnoses],
@@ -203,8 +201,19 @@ def plan(snapshot: Snapshot, now: Moment) -> Json:
         "mode": snapshot.policy.mode.value,
         "paused": snapshot.fleet.pause_reason,
         "demoted": snapshot.fleet.demotion,
+        "verdicts": _verdicts(snapshot),
         "plan": plain(snapshot.plan),
     }
+
+
+def _verdicts(snapshot: Snapshot) -> JsonValue:
+    verdicts = Counter(health.verdict for health in snapshot.health.values())
+    return plain(dict.fromkeys(Overall, 0) | verdicts)
+
+
+def is_empty(snapshot: Snapshot) -> bool:
+    """True when CloudStack was asked, and listed nothing: that is not the same as all well."""
+    return snapshot.is_ready and not snapshot.fleet.targets
 
 
 def entries(stored: tuple[StoredEntry, ...]) -> Json:

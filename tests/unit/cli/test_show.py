@@ -1,6 +1,7 @@
 """Answers for people: they fit the terminal, say what is wrong first, and are never markup."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -74,6 +75,21 @@ def test_where_nothing_is_sick_there_is_nothing_to_do():
 
 def test_before_the_first_listing_no_vm_is_known():
     assert "none is known yet" in shown(show.status, views.status(a_picture(), NOW))
+
+
+def test_an_empty_listing_is_not_shown_as_all_well():
+    nobody = a_picture()
+    assert "lists no system VM" in in_one_line(shown(show.status, views.status(nobody, NOW)))
+    assert "nothing to do" not in shown(show.plan, views.plan(nobody, NOW))
+    first = replace(nobody, is_ready=False)
+    assert "lists no system VM" not in in_one_line(shown(show.status, views.status(first, NOW)))
+
+
+def test_a_fleet_of_which_nobody_can_tell_is_not_shown_as_all_well():
+    picture = a_picture(a_state("s-1-VM", probes={}))
+    text = in_one_line(shown(show.plan, views.plan(picture, NOW)))
+    assert "Nothing is sick" not in text
+    assert "of 1 VMs nobody can tell" in text
 
 
 def test_what_comes_from_outside_is_no_markup():

@@ -1,6 +1,7 @@
 """What people are shown: what is wrong first, in sentences, and nothing that could do harm."""
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -133,3 +134,9 @@ def test_a_name_that_leads_nowhere_has_no_page():
 )
 def test_a_length_of_time_is_said_in_one_unit(length, words):
     assert views.spoken(length.total_seconds()) == words
+
+
+def test_an_empty_listing_is_told_and_a_first_one_awaited():
+    assert "lists no system VM at all" in text_of(page.fleet(a_picture(), NOW))
+    first = replace(a_picture(), is_ready=False)
+    assert "lists no system VM at all" not in text_of(page.fleet(first, NOW))
