@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from stackward.app.wiring import demotion_file, open_journal, pause_file, system_clock
+from stackward.app.wiring import JOURNAL_NAME, demotion_file, open_journal, pause_file, system_clock
 from stackward.errors import JournalError
 from stackward.model.entry import Entry, EntryKind
 from stackward.model.identity import TemplateId
@@ -32,20 +32,20 @@ def state_directory(given: Path | None, config: Path, usual: Path) -> Path:
 
 def pause(directory: Path, reason: str) -> None:
     """Write the pause file. JournalError if it cannot be written."""
-    _enter(directory)
+    _require(directory)
     now = system_clock().now()
     pause_file(directory).write(Pause(reason=reason, by=_who(), at=now))
 
 
 def resume(directory: Path) -> bool:
     """Remove the pause file; False: it was not paused."""
-    _enter(directory)
+    _require(directory)
     return pause_file(directory).clear()
 
 
 def clear_demotion(directory: Path) -> bool:
     """Remove the mark of a broken promise and journal who did; False: there was none."""
-    _enter(directory)
+    _require(directory)
     if not demotion_file(directory).clear():
         return False
     text = f"{_who()} trusts the planner again."
@@ -57,7 +57,9 @@ def forget_host_keys(directory: Path, template: str) -> int:
     """Forget a template's pinned keys; how many there were."""
 
     async def forget() -> int:
-        _enter(directory)
+        # Not made here: root's file would lock the daemon out. (SQLite minds that for its own.)
+        if not (directory / JOURNAL_NAME).is_file():
+            raise JournalError(f"there is no journal in {directory}; see --state-directory")
         journal = open_journal(directory, system_clock())
         try:
             return await journal.forget(TemplateId(template))
@@ -71,7 +73,7 @@ def read_journal(directory: Path, vm: str | None, limit: int) -> list[Any]:
     """Journal rows as the daemon would give them."""
 
     async def read() -> list[Any]:
-        _enter(directory)
+        _require(directory)
         journal = open_journal(directory, system_clock(), read_only=True)
         try:
             found = await journal.entries(EntryFilter(target=vm, limit=limit))
@@ -93,22 +95,10 @@ async def _append(directory: Path, kind: EntryKind, text: str) -> None:
         await journal.close()
 
 
-def _enter(directory: Path) -> None:
-    """Work in the state directory as its owner: a file of root's there would lock the daemon out.
-
-    For a process that does this one thing and ends.
-    """
-    try:
-        owner = directory.stat()
-        if not directory.is_dir():
-            raise NotADirectoryError(f"{directory} is no directory")
-        if os.geteuid() == 0 and owner.st_uid != 0:
-            os.setegid(owner.st_gid)
-            os.seteuid(owner.st_uid)
-    except OSError as error:
-        reason = error.strerror or error
-        text = f"the state directory {directory} cannot be used: {reason}; see --state-directory"
-        raise JournalError(text) from error
+def _require(directory: Path) -> None:
+    """A directory that is there: pausing in the wrong place would pause nobody."""
+    if not directory.is_dir():
+        raise JournalError(f"there is no state directory {directory}; see --state-directory")
 
 
 def _who() -> str:
