@@ -6,7 +6,9 @@ trouble is told to the planner, which holds every step while there is any.
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
+from stackward.catalog.redact import redact
 from stackward.errors import JournalError
 from stackward.model.entry import Entry, EntryKind
 from stackward.model.guest import LogPosition
@@ -32,7 +34,7 @@ class Notebook:
 
     def note(self, entries: Iterable[Entry]) -> None:
         """Put rows in the queue; `write` writes them."""
-        self._waiting.extend(entries)
+        self._waiting.extend(_redacted(entry) for entry in entries)
         # The journal has been down for very long: the oldest rows are let go.
         del self._waiting[:-ROWS_WAITING_MAX]
 
@@ -73,3 +75,12 @@ class Notebook:
         if not self.trouble:
             self._log.error("journal cannot be written", reason=reason)
         self.trouble = reason
+
+
+def _redacted(entry: Entry) -> Entry:
+    """What VMs and servers said stands in the sentences of a diagnosis."""
+    return replace(
+        entry,
+        text=redact(entry.text),
+        evidence=tuple(redact(line) for line in entry.evidence),
+    )

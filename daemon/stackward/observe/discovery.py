@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from stackward.catalog.probes import observe_database, observe_target
+from stackward.catalog.redact import redact
 from stackward.errors import TransportError
 from stackward.model.event import Observed, SourceTold, TargetsListed
 from stackward.model.target import Capabilities, Inventory, Target
@@ -148,7 +149,8 @@ class Discovery:
         self, source: Source, trouble: Exception | None, latency: timedelta | None = None
     ) -> None:
         """Tell the loop each time; the log only when it changes."""
-        detail = "" if trouble is None else str(trouble) or "no answer within the deadline"
+        # A proxy's error page may quote the request, and that is signed.
+        detail = "" if trouble is None else redact(str(trouble)) or "no answer within the deadline"
         is_up = trouble is None
         if self._was_up.get(source) is not is_up:
             if is_up:

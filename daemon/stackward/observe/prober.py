@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from stackward.catalog.fact_sections import FactReader
 from stackward.catalog.probe import ProbeThresholds
 from stackward.catalog.probes import PROBES_INSIDE, observe_block
+from stackward.catalog.redact import redact
 from stackward.errors import Leg, TransportError
 from stackward.model.event import Observed, PathTold
 from stackward.model.guest import FactBlock
@@ -145,7 +146,7 @@ class Prober:
         )
 
     def _tell_broken(self, way: Way, leg: Leg, detail: str) -> None:
-        target = way.target
+        target, detail = way.target, redact(detail)
         if self._broken_legs.get(target.id) != leg:
             self._log.warning("no way into vm", vm=target.name, leg=leg.value, reason=detail)
             self._broken_legs[target.id] = leg

@@ -132,3 +132,15 @@ async def test_positions_that_cannot_be_saved_are_trouble_with_the_journal_and_s
     await desk.clock.sleep(6)
     await desk.notebook.save_positions(positions)
     assert await desk.journal.log_positions() == positions
+
+
+@virtually
+async def test_what_a_vm_said_in_a_diagnosis_is_written_without_its_secrets():
+    desk = Desk()
+    told = "The agent is dead: https://admin:hunter2@db.example password=hunter2"
+    entry = Entry(kind=EntryKind.EPISODE_OPENED, at=NOW, text=told, evidence=(told,))
+    desk.notebook.note([entry])
+    await desk.notebook.write()
+    (written,) = desk.journal.written
+    assert "hunter2" not in repr(written)
+    assert "The agent is dead" in written.text

@@ -202,3 +202,14 @@ async def test_capabilities_once_known_outlive_a_bad_hour():
         watch.api.trouble_of_capabilities = Unreachable("gone")
         await asyncio.sleep(3600)
         assert watch.version == "4.20.1.0"
+
+
+@virtually
+async def test_a_proxy_that_quotes_the_signed_request_puts_it_nowhere():
+    watch = Watch()
+    watch.api.trouble = Garbled("HTTP 502, beginning '/client/api?apiKey=abc&signature=s3cr3t'")
+    async with watch.running():
+        await asyncio.sleep(45)
+    said = [event.detail for event in watch.tower.told(SourceTold) if event.source is Source.API]
+    assert said
+    assert "s3cr3t" not in repr((said, watch.tower.logged("source does not answer")))

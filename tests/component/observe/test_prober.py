@@ -207,3 +207,16 @@ async def test_what_was_known_of_a_way_ends_with_its_vm():
         await asyncio.sleep(15)
         assert guests.retained[-1] == {"id-s-1-VM"}
         assert target.id not in prober._broken_legs
+
+
+@virtually
+async def test_what_the_other_side_said_of_a_broken_way_is_told_without_secrets():
+    tower, guests = Watchtower(), FakeGuests()
+    target = a_target("v-2-VM")
+    guests.troubles = {target.id: Unreachable("banner: password=s3cr3t", leg=Leg.INNER_TCP)}
+    tower.publish(target)
+    async with running(a_prober(tower, guests).run):
+        await asyncio.sleep(15)
+    assert tower.told(PathTold)
+    assert "s3cr3t" not in repr((tower.told(PathTold), tower.told(Observed)))
+    assert "s3cr3t" not in repr(tower.logged("no way into vm"))
