@@ -82,12 +82,17 @@ def write_config(home: Path, **changes: Any) -> Path:
     return config
 
 
-async def write_newer_journal(directory: Path) -> Path:
-    """The journal of a program that is to come."""
+async def write_empty_journal(directory: Path) -> Path:
     path = directory / JOURNAL_NAME
     journal = SqliteJournal(path, FixedClock())
     await journal.open()
     await journal.close()
+    return path
+
+
+async def write_newer_journal(directory: Path) -> Path:
+    """The journal of a program that is to come."""
+    path = await write_empty_journal(directory)
     connection = sqlite3.connect(path)
     connection.execute("INSERT INTO schema_version VALUES (999)")
     connection.commit()

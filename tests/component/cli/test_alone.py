@@ -13,7 +13,7 @@ from stackward.journal.store import SqliteJournal
 from stackward.model.entry import Entry, EntryKind
 from stackward.ports import Pause
 from tests.builders import NOW
-from tests.component.cli.shell import write_config, write_newer_journal
+from tests.component.cli.shell import write_config, write_empty_journal, write_newer_journal
 from tests.fakes.clock import FixedClock
 
 pytestmark = pytest.mark.timeout(120)
@@ -237,9 +237,23 @@ def test_a_journal_of_a_newer_program_is_left_alone(shell, tmp_path):
 
 
 def test_keys_of_a_template_without_any_are_none(shell, tmp_path):
+    asyncio.run(write_empty_journal(tmp_path))
     said = shell("forget-host-keys", "template-1", "-s", tmp_path)
     assert said.code == Exit.DONE
     assert said.out.startswith("0 ")
+
+
+def test_no_journal_is_made_where_there_is_none(shell, tmp_path):
+    said = shell("forget-host-keys", "template-1", "-s", tmp_path)
+    assert said.code == Exit.STATE
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [("pause", "-r", "upgrade"), ("resume",), ("clear-demotion",)])
+def test_nobody_is_paused_where_no_daemon_lives(shell, tmp_path, command):
+    said = shell(*command, "-s", tmp_path / "elsewhere")
+    assert said.code == Exit.STATE
+    assert "no state directory" in said.err
 
 
 # --- rehearsing -----------------------------------------------------------------------------------
