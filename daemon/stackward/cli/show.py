@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from stackward.web.views import WORST_FIRST, said, spoken
+from stackward.web.views import WORST_FIRST, said, spoken, urgency
 
 VERDICTS = {
     "passed": "[green]● passed [/]",
@@ -38,7 +38,7 @@ def status(console: Console, answer: Answer) -> None:
     )
     _notices(console, answer)
     _fleet_causes(console, answer)
-    rows = sorted(answer["vms"], key=lambda row: WORST_FIRST.get(row["verdict"], 0))
+    rows = sorted(answer["vms"], key=urgency)
     widths = [max(len(line) for line in column) for column in zip(*map(_facts, rows), strict=True)]
     for row in rows:
         facts = "  ".join(

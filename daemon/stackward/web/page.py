@@ -79,9 +79,8 @@ def fleet(snapshot: Snapshot, now: datetime) -> str:
         parts.append(_notice(EMPTY))
     parts.extend(_notice(text) for text in _notices(snapshot.fleet, now))
     parts.extend(_fleet_cause(snapshot, one, now) for one in snapshot.fleet_diagnoses)
-    sick = [row for row in rows if row["verdict"] != "passed" and not row["suppressed_by"]]
-    sick.sort(key=lambda row: views.WORST_FIRST.get(str(row["verdict"]), 0))
-    parts.extend(_card(row, now) for row in sick)
+    first = sorted((row for row in rows if not row["suppressed_by"]), key=views.urgency)
+    parts.extend(_card(row, now) for row in first if row["diagnosis"] or row["verdict"] != "passed")
     for zone, members in groupby(rows, key=lambda row: str(row["zone"])):
         parts.append(f"<h2>Zone {escape(zone)}</h2>")
         parts.append(
@@ -182,7 +181,7 @@ def _card(row: Row, now: datetime) -> str:
     since = row["since"]
     age = f" for {_since(datetime.fromisoformat(str(since)), now)}" if since else ""
     told = f"{row['role']}".upper() + f", zone {row['zone']}{age}"
-    edge = "card unknown-edge" if row["verdict"] == "unknown" else "card"
+    edge = "card" if row["verdict"] == "failed" else "card unknown-edge"
     following = f"<p><b>Next:</b> {_prose(str(row['next']))}</p>" if row["next"] else ""
     return (
         f'<div class="{edge}"><h3>{_verdict(str(row["verdict"]))} {_link(row)} '

@@ -142,6 +142,18 @@ def said(row: Json) -> str:
     return ": ".join(word for word in (state, known) if word)
 
 
+def urgency(row: Json) -> int:
+    """The order in which people want to see VMs, the first first.
+
+    A cause counts before an unknown: a way that shows another host key leaves a VM passed.
+    """
+    if row["verdict"] == Overall.FAILED.value:
+        return 0
+    if row["diagnosis"] and not row["suppressed_by"]:
+        return 1
+    return 2 if row["verdict"] == Overall.UNKNOWN.value else 3
+
+
 def leading_diagnosis(diagnoses: tuple[Diagnosis, ...]) -> Diagnosis | None:
     """The most specific cause that no wider one explains; else the first."""
     for diagnosis in diagnoses:

@@ -61,6 +61,16 @@ def test_where_all_is_well_there_is_nothing_to_read_first():
     assert "2 passed" in html
 
 
+def test_a_cause_that_leaves_a_vm_passed_is_told_first_all_the_same():
+    shut_out = a_state("z-1-VM", path=a_broken_path(Leg.INNER_HOST_KEY))
+    picture = a_picture(a_state("a-1-VM"), shut_out)
+    html = page.fleet(picture, NOW)
+    assert html.count('class="card') == 1
+    assert html.index("shows another host key") < html.index("<table")
+    rows = [views.vm_row(picture, state) for state in views.ordered(picture.fleet)]
+    assert min(rows, key=views.urgency)["name"] == "z-1-VM"
+
+
 def test_a_pause_is_told_before_anything_else():
     html = page.fleet(a_picture(a_sick_state("s-1-VM"), pause_reason="upgrade"), NOW)
     assert html.index("Paused, nothing is done: upgrade") < html.index("is dead")
