@@ -192,6 +192,11 @@ class SshWay:
                 raise self.broken(error) from error
             text = f"{self.place.said} refuses a channel: {told(error)}"
             raise Refused(text, kind=RefusalKind.OTHER, leg=Leg.CHANNEL) from error
+        except Exception as error:
+            # A wall, as round the login: what a peer's bytes did to the library costs this way.
+            self.abort("the library failed while a channel opened")
+            text = f"{self.place.said}: a channel failed: {type(error).__name__}: {told(error)}"
+            raise Garbled(text, leg=Leg.CHANNEL) from error
 
 
 class _Tunnel:
