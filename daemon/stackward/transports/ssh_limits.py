@@ -31,13 +31,18 @@ class BackOff:
         self._last: TransportError | None = None
 
     def check(self) -> None:
-        """Raise the last failure again while it is too early for a new attempt."""
+        """Raise the last failure again while it is too early for a new attempt.
+
+        When the next one may come is only a note: what people read of one trouble stays the same.
+        """
         if self._last is None:
             return
         left = self._until - self._clock.monotonic()
         if left > 0:
             until = self._clock.now() + timedelta(seconds=left)
-            raise _unsent(self._last, f"{self._last} (not tried again before {until:%H:%M:%S} UTC)")
+            again = _unsent(self._last, str(self._last))
+            again.add_note(f"not tried again before {until:%H:%M:%S} UTC")
+            raise again
 
     def failed(self, error: TransportError) -> None:
         """An attempt was made and failed."""
