@@ -81,8 +81,10 @@ def fleet(snapshot: Snapshot, now: datetime) -> str:
     parts.extend(_fleet_cause(snapshot, one, now) for one in snapshot.fleet_diagnoses)
     first = sorted((row for row in rows if not row["suppressed_by"]), key=views.urgency)
     parts.extend(_card(row, now) for row in first if row["diagnosis"] or row["verdict"] != "passed")
+    switched_off = {zone.name for zone in snapshot.fleet.zones.values() if zone.is_enabled is False}
     for zone, members in groupby(rows, key=lambda row: str(row["zone"])):
-        parts.append(f"<h2>Zone {escape(zone)}</h2>")
+        disabled = ' <span class="quiet">disabled</span>' if zone in switched_off else ""
+        parts.append(f"<h2>Zone {escape(zone)}{disabled}</h2>")
         parts.append(
             '<table class="fleet"><thead><tr><th>Verdict</th><th>VM</th><th>Role</th><th>On</th>'
             "<th>CloudStack says</th><th>What else is known</th></tr></thead><tbody>"
