@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from tests.builders import (
     NOW,
+    ZONE,
     a_broken_path,
     a_fleet,
     a_policy,
@@ -124,6 +125,13 @@ def test_no_page_speaks_python_or_iso():
     for html in (page.fleet(picture, NOW), page.vm(picture, NOW, "s-1-VM")):
         assert html is not None
         assert not re.search(r"\bNone\b|\dT\d\d:|timedelta|\+00:00", text_of(html))
+
+
+def test_a_disabled_zone_is_named_as_such():
+    html = page.fleet(
+        a_picture(a_state("s-1-VM"), zones={ZONE.id: replace(ZONE, is_enabled=False)}), NOW
+    )
+    assert "Zone north disabled" in " ".join(text_of(html).split())
 
 
 def test_a_name_that_leads_nowhere_has_no_page():
