@@ -178,6 +178,7 @@ def all_well(daemon: DaemonProcess) -> bool:
         [row["health"] for row in status["vms"]] == ["healthy"] * VMS
         and passed == [VMS] * len(probes)
         and not status["causes"]
+        and daemon.open_episodes() == 0
     )
 
 

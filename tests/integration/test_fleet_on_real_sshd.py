@@ -94,6 +94,7 @@ def all_well(daemon: DaemonProcess, *more: str) -> bool:
         not status["causes"]
         and metrics.value("stackward_log_followed") == VMS
         and all(len(passed_on(metrics, one)) == VMS for one in probes)
+        and daemon.open_episodes() == 0
     )
 
 

@@ -229,6 +229,10 @@ class DaemonProcess:
         query += "".join(f"&kind={kind}" for kind in kinds)
         return list(reversed(self.ask(f"/api/v1/journal?{query}")["entries"]))
 
+    def open_episodes(self) -> int:
+        """How many are open, as the journal has it; a VM may be well a round before its row."""
+        return len(self.entries("episode-opened")) - len(self.entries("episode-closed"))
+
     def last_sequence(self) -> int:
         """The newest row of the journal."""
         rows = self.ask("/api/v1/journal?limit=1")["entries"]
