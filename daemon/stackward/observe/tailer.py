@@ -68,6 +68,7 @@ class Tailer:
                 reason = "the log ended"
             except* TransportError as group:
                 reason = "; ".join(str(trouble) for trouble in group.exceptions)
+            _obey_cancellation()
             self._sink.put(
                 Sighted(target_id=target_id, sightings=(), position=None, at=self._clock.now())
             )
@@ -82,9 +83,8 @@ class Tailer:
         reader = _LogReader(way.target, self.signatures)
         async with asyncio.TaskGroup() as group:
             flushing = group.create_task(self._flush_held(reader))
-            async for chunk in self._guests.follow(
-                way.target, way.host, self.positions.get(target_id)
-            ):
+            resume = self.positions.get(target_id)
+            async for chunk in self._guests.follow(way.target, way.host, resume):
                 reader.place = chunk.end
                 records = reader.assembler.feed(chunk)
                 reader.has_held.set()
@@ -163,3 +163,13 @@ class _LogReader:
         if signatures is not self._signatures:
             self._signatures = signatures
             self.reading = LogReading(signatures, self.target.role)
+
+
+def _obey_cancellation() -> None:
+    """A task group of Python 3.11 that ends by an error forgets a cancellation that comes then.
+
+    It does come then: who is not watched any more is cancelled, and its connection closed.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

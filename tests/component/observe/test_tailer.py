@@ -287,3 +287,40 @@ async def test_a_burst_of_one_vm_lets_the_others_have_their_turn():
     order = [event.target_id for event in tail.told if event.sightings]
     assert order.index(other.id) < 20
     assert len(tail.sightings) == 200 * 50 + 1
+
+
+class CancelledAsItBreaks(FakeGuests):
+    """Whoever follows is cancelled in the moment in which the connection breaks."""
+
+    async def follow(self, target, host, resume):
+        self.followed.append((target.id, resume, self.clock.monotonic()))
+        await asyncio.sleep(1)
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_soon(task.cancel)
+        if self.followed:  # as always
+            raise Unreachable("it is not watched any more", leg=Leg.CHANNEL)
+        yield
+
+
+@virtually
+async def test_who_is_cancelled_as_the_connection_breaks_does_not_follow_on():
+    tower, guests = Watchtower(), CancelledAsItBreaks()
+    tower.publish(a_target())
+    tailer = Tailer(guests, tower.equipment, TailerSettings(), KNOWN, {})
+    async with running(tailer.run):
+        await asyncio.sleep(600)
+    assert len(guests.followed) == 1
+
+
+@virtually
+async def test_a_vm_that_goes_as_its_connection_breaks_ends_nothing_else():
+    tower, guests = Watchtower(), CancelledAsItBreaks()
+    stays, goes = a_target("s-1-VM"), a_target("v-2-VM")
+    tower.publish(stays, goes)
+    tailer = Tailer(guests, tower.equipment, TailerSettings(), KNOWN, {})
+    async with running(tailer.run):
+        for _ in range(20):
+            await asyncio.sleep(20)
+            tower.publish(stays)
+    assert {target_id for target_id, _, _ in guests.followed[2:]} == {stays.id}
