@@ -84,10 +84,11 @@ async def test_a_flood_is_taken_in_slices_and_the_rounds_go_on():
         flooding = group.create_task(flood())
         await room.clock.sleep(5)
         flooding.cancel()
-    assert max(size for size, _ in slices) == EVENTS_PER_SLICE
-    # One who wakes while a slice is taken may come right after the next one.
-    in_twos = zip(slices, slices[2:], strict=False)
-    assert all(earlier < later for (_, earlier), (_, later) in in_twos)
+        during = list(slices)
+    assert max(size for size, _ in during) == EVENTS_PER_SLICE
+    # A sleeper needs a few turns of the event loop to wake up: so many slices may go before it.
+    apart = zip(during, during[4:], strict=False)
+    assert all(earlier < later for (_, earlier), (_, later) in apart)
     assert room.snapshot.round_number >= 3
     assert len(room.fed) == room.snapshot.round_number
 
