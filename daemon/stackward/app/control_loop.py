@@ -5,7 +5,6 @@ watchdog watches. A round visits what changed, what is sick, and what has not be
 while: time alone makes evidence stale.
 """
 
-import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -45,6 +44,7 @@ from stackward.ports import Clock, DemotionSwitch, Log, PauseSwitch
 # Between two slices everybody else has a turn: a listing of a large fleet comes in one go.
 EVENTS_PER_SLICE = 50
 JUDGED_PER_SLICE = 50
+TAKE_EVERY_SECONDS = 0.2
 VISIT_EVERY = timedelta(seconds=10)
 # Slewing is gentler than this between two rounds, and evidence bears as much (core/evidence.py).
 CLOCK_JUMP = timedelta(seconds=5)
@@ -112,21 +112,14 @@ class ControlLoop:
             await self._round()
 
     async def _take_events(self, until: float) -> None:
+        """Take what comes, a few times a second: to wake up for each event costs more than it."""
         while True:
-            events = self._inbox.take(EVENTS_PER_SLICE)
-            for event in events:
+            for event in self._inbox.take(EVENTS_PER_SLICE):
                 self._fold(event)
             left = until - self._clock.monotonic()
             if left <= 0:
                 return
-            if events:
-                await self._clock.sleep(0)
-                continue
-            try:
-                async with asyncio.timeout(left):
-                    await self._inbox.arrival()
-            except TimeoutError:
-                return
+            await self._clock.sleep(0 if len(self._inbox) else min(left, TAKE_EVERY_SECONDS))
 
     def _fold(self, event: Event) -> None:
         now = self._clock.now()

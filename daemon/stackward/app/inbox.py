@@ -7,7 +7,6 @@ One stretch of a log can hold hundreds of sightings, so these have a limit of th
 a stretch keeps its place and a ready line.
 """
 
-import asyncio
 from collections import Counter, OrderedDict
 from dataclasses import replace
 
@@ -26,7 +25,6 @@ class Inbox:
         self._sightings = 0  # in all the stretches that wait
         self._waiting: OrderedDict[Key, Event] = OrderedDict()
         self._arrivals = 0
-        self._arrived = asyncio.Event()
         self.dropped: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -53,7 +51,6 @@ class Inbox:
         self._sightings += _sightings_of(event)
         if len(self._waiting) > 2 * self._capacity:
             self._drop_oldest()
-        self._arrived.set()
 
     def _thinned(self, event: Sighted) -> Sighted:
         """The stretch of log without its sightings, but for the one that can prove a step."""
@@ -77,13 +74,7 @@ class Inbox:
             event = self._waiting.popitem(last=False)[1]
             self._sightings -= _sightings_of(event)
             taken.append(event)
-        if not self._waiting:
-            self._arrived.clear()
         return taken
-
-    async def arrival(self) -> None:
-        """Return when something is waiting."""
-        await self._arrived.wait()
 
 
 def _sightings_of(event: Event) -> int:
