@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from stackward.ports import Clock
 
 EVERY_SECONDS = 0.1
-SAMPLES_KEPT = 3000  # five minutes
+SAMPLES_KEPT = 400  # 40 s: what a scrape sees is of now, not of the start
 
 
 class LagMeter:

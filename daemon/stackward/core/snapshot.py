@@ -26,7 +26,7 @@ class Totals:
     events_dropped: Mapping[str, int] = field(default_factory=dict)  # by kind
     walls_hit: Mapping[str, int] = field(default_factory=dict)  # contained crashes, by wall
     warnings_logged: int = 0
-    loop_lag_seconds: Mapping[str, float] = field(default_factory=dict)  # by quantile, last minutes
+    loop_lag_seconds: Mapping[str, float] = field(default_factory=dict)  # by quantile, of late
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -519,7 +519,7 @@ FLEET: tuple[FleetFamily, ...] = (
     FleetFamily(
         "stackward_loop_lag_seconds",
         Kind.SUMMARY,  # quantiles alone: their label is a summary's
-        "How late the event loop woke a sleeper over the last minutes, by quantile.",
+        "How late the event loop woke a sleeper over the last 40 s, by quantile.",
         lambda s: [
             (f'quantile="{quantile}"', lag)
             for quantile, lag in sorted(s.totals.loop_lag_seconds.items())
