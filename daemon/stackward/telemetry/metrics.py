@@ -13,7 +13,7 @@ A state set is a gauge in the older format. Samples carry no time stamps and no 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -21,6 +21,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from stackward import __version__
+from stackward.core.evidence import SLOW_PROBES
+from stackward.core.policy import Thresholds
 from stackward.core.snapshot import Snapshot
 from stackward.core.state import TargetState
 from stackward.model.diagnosis import Diagnosis
@@ -28,7 +30,7 @@ from stackward.model.health import Health, HealthState, Overall
 from stackward.model.identity import TargetId
 from stackward.model.plan import Guard, Mode
 from stackward.model.target import AgentState, CloudState
-from stackward.model.verdict import Failed, Passed, Source
+from stackward.model.verdict import Failed, Passed, ProbeName, Source
 
 CONTENT_TYPE_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 CONTENT_TYPE_OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -46,12 +48,16 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VmView:
-    """One VM as the samples read it; `labels` is the ready text that names it."""
+    """One VM as the samples read it; `labels` is the ready text that names it.
+
+    `stale` names the probes whose newest answer is too old to count.
+    """
 
     state: TargetState
     health: Health
     diagnoses: tuple[Diagnosis, ...]
     labels: str
+    stale: frozenset[ProbeName] = frozenset()
 
 
 Sample = tuple[str, float]  # (label text without braces, value)
@@ -128,7 +134,7 @@ def _info(view: VmView) -> Iterator[Sample]:
 
 def _probe_success(view: VmView) -> Iterator[Sample]:
     for probe, memory in view.state.probes.items():
-        if isinstance(memory.verdict, Passed | Failed):
+        if probe not in view.stale and isinstance(memory.verdict, Passed | Failed):
             yield f'{view.labels},probe="{probe.value}"', int(isinstance(memory.verdict, Passed))
 
 
@@ -204,7 +210,7 @@ PER_VM: tuple[VmFamily, ...] = (
     VmFamily(
         "stackward_probe_success",
         Kind.GAUGE,
-        "1 passed, 0 failed; no series while the answer is unknown.",
+        "1 passed, 0 failed; no series while the answer is unknown or stale.",
         _probe_success,
     ),
     VmFamily(
@@ -569,7 +575,22 @@ FLEET: tuple[FleetFamily, ...] = (
     ),
 )
 
-CacheKey = tuple[TargetState, Health, tuple[Diagnosis, ...]]
+CacheKey = tuple[TargetState, Health, tuple[Diagnosis, ...], Thresholds]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """The lines of one VM, from what they were made, and when time alone will change them."""
+
+    key: CacheKey
+    lines: tuple[str, ...]
+    made_at: datetime
+    good_until: datetime
+
+    def is_good(self, key: CacheKey, now: datetime) -> bool:
+        """Identity is enough: the values are frozen, and comparing them would cost more."""
+        is_same = all(a is b for a, b in zip(self.key, key, strict=True))
+        return is_same and self.made_at <= now <= self.good_until
 
 
 class MetricsPage:
@@ -581,7 +602,7 @@ class MetricsPage:
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
         self._build = labels(version=__version__, revision=revision, python=python)
-        self._cache: dict[TargetId, tuple[CacheKey, tuple[str, ...]]] = {}
+        self._cache: dict[TargetId, _Rendered] = {}
 
     def render(self, snapshot: Snapshot | None, *, openmetrics: bool) -> bytes:
         """The whole page in one of the two formats."""
@@ -602,20 +623,20 @@ class MetricsPage:
         return own + generate_latest(self._registry)
 
     def _render_vms(self, parts: list[str], snapshot: Snapshot, openmetrics: bool) -> None:
-        cache: dict[TargetId, tuple[CacheKey, tuple[str, ...]]] = {}
+        cache: dict[TargetId, _Rendered] = {}
+        now, thresholds = snapshot.taken_at, snapshot.policy.thresholds
         for target_id, state in snapshot.fleet.targets.items():
             health = snapshot.health.get(target_id)
             if health is None:
                 continue
-            key = (state, health, snapshot.diagnoses.get(target_id, ()))
+            key = (state, health, snapshot.diagnoses.get(target_id, ()), thresholds)
             kept = self._cache.get(target_id)
-            # Identity is enough: the values are frozen, and comparing them would cost more.
-            if kept is None or any(a is not b for a, b in zip(kept[0], key, strict=True)):
-                kept = (key, _vm_lines(*key))
+            if kept is None or not kept.is_good(key, now):
+                kept = _render_vm(key, now)
             cache[target_id] = kept
         self._cache = cache
         for index, family in enumerate(PER_VM):
-            block = "".join(lines[index] for _, lines in cache.values())
+            block = "".join(kept.lines[index] for kept in cache.values())
             if block:
                 self._family(parts, family.name, family.kind, family.help, openmetrics)
                 parts.append(block)
@@ -633,13 +654,20 @@ class MetricsPage:
             parts.append(f"# HELP {name} {description}\n# TYPE {name} {shown.value}\n")
 
 
-def _vm_lines(
-    state: TargetState, health: Health, diagnoses: tuple[Diagnosis, ...]
-) -> tuple[str, ...]:
+def _render_vm(key: CacheKey, now: datetime) -> _Rendered:
+    state, health, diagnoses, thresholds = key
     name = labels(vm=state.target.name, role=state.target.role.value)
     # Two clouds' zones may both have an s-1-VM: the zone is CloudStack's own word for the place.
-    view = VmView(state, health, diagnoses, name)
-    return tuple(_lines(family.name, family.samples(view)) for family in PER_VM)
+    ends = {
+        probe: memory.observed_at
+        + (thresholds.slow_stale_after if probe in SLOW_PROBES else thresholds.stale_after)
+        for probe, memory in state.probes.items()
+    }
+    stale = frozenset(probe for probe, end in ends.items() if end < now)
+    view = VmView(state, health, diagnoses, name, stale)
+    lines = tuple(_lines(family.name, family.samples(view)) for family in PER_VM)
+    ahead = [end for end in ends.values() if end >= now]
+    return _Rendered(key, lines, now, min(ahead, default=datetime.max.replace(tzinfo=UTC)))
 
 
 def _lines(name: str, samples: Iterable[Sample]) -> str:

@@ -8,7 +8,7 @@ from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as parse_openmetrics,
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from tests.builders import NOW, a_fleet, a_policy, a_state, a_target
+from tests.builders import NOW, a_fleet, a_policy, a_state, a_target, probes_with
 
 from stackward.core.snapshot import Snapshot, Totals
 from stackward.model.diagnosis import Diagnosis, DiagnosisCode, Subject
@@ -82,6 +82,22 @@ def test_an_unknown_probe_has_no_success_series(page):
 def test_a_failed_probe_is_zero(page):
     text = page.render(a_snapshot(a_state("s-1-VM", Sign.DISK_FULL)), openmetrics=False)
     assert samples(text, "stackward_probe_success", probe="disk")[0].value == 0
+
+
+def test_an_answer_that_has_grown_stale_has_no_success_series_although_nothing_was_told(page):
+    state = a_state("v-2-VM", probes=probes_with())
+    fresh = page.render(a_snapshot(state), openmetrics=False)
+    assert samples(fresh, "stackward_probe_success", probe="cloud-agent")
+    minute, hour = timedelta(minutes=2), timedelta(hours=1)
+    later = page.render(a_snapshot(state, taken_at=NOW + minute), openmetrics=False)
+    assert samples(later, "stackward_probe_success", probe="cloud-agent") == []
+    assert samples(later, "stackward_probe_success", probe="disk")  # on the slow clock
+    late = page.render(a_snapshot(state, taken_at=NOW + hour), openmetrics=False)
+    assert samples(late, "stackward_probe_success") == []
+    name = "stackward_probe_last_observation_timestamp_seconds"
+    assert samples(late, name, probe="cloud-agent")
+    again = page.render(a_snapshot(state), openmetrics=False)  # a clock that went back
+    assert samples(again, "stackward_probe_success", probe="cloud-agent")
 
 
 def test_the_series_of_a_destroyed_vm_vanish_at_once(page):
