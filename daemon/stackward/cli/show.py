@@ -179,7 +179,7 @@ def _facts(row: Answer) -> tuple[str, ...]:
 
 def _what_and_next(row: Answer) -> Iterable[str]:
     if row["suppressed_by"]:
-        yield f"a symptom of {row['suppressed_by']}"
+        yield f"{row['diagnosis']}, taken for a symptom of {row['suppressed_by']}"
         return
     if what := said(row):
         yield what

@@ -210,7 +210,7 @@ def _link(row: Row) -> str:
 def _in_short(row: Row) -> str:
     """For the table: the sentence stands above, or concerns many."""
     if row["suppressed_by"]:
-        return f"a symptom of {row['suppressed_by']}"
+        return f"{row['diagnosis']}, taken for a symptom of {row['suppressed_by']}"
     if row["diagnosis"]:
         return str(row["diagnosis"])
     return views.said(row) if row["verdict"] == "passed" else "no cause is sure yet"
