@@ -39,8 +39,13 @@ class LogSource(StrEnum):
 VM_SOURCES = frozenset({LogSource.CLOUD, LogSource.JOURNAL, LogSource.BOOT})
 """A system VM's own logs: what is said in one may stand in the others too."""
 
-# Where a file is meant and not a place in a followed one, the offset counts lines.
-_START = LogPosition(device_inode="", fingerprint="", fingerprint_bytes=0, generation=0, offset=0)
+
+def _place(number: int) -> LogPosition:
+    """Where a file is meant and not a place in a followed one, the offset counts lines."""
+    return LogPosition(
+        device_inode="", fingerprint="", fingerprint_bytes=0, generation=0, offset=number
+    )
+
 
 _LEVELS = "TRACE|DEBUG|INFO|WARN|ERROR|FATAL"
 _LOG4J = re.compile(
@@ -91,7 +96,7 @@ def read_line(
 
     `zone` is that of the machine, where it does not write UTC.
     """
-    place = replace(_START, offset=number)
+    place = _place(number)
     if source in VM_SOURCES:
         zone = UTC
     if line[:1].isdigit():
@@ -106,13 +111,18 @@ def _read_dated(
 ) -> Record | None:
     found = _LOG4J.match(line)
     if found is not None:
-        record = Record(
+        job = _JOB.search(found["thread"])
+        return Record(
             line_start=place,
             format=LogFormat.LOG4J2 if found["mark"] == "T" else LogFormat.LOG4J1,
             logged_at=_time(found, zone),
+            level=found["level"],
+            logger=found["logger"],
+            thread=found["thread"],
+            log_id=found["log_id"] or None,
+            job=job and job[1],
             message=found["message"],
         )
-        return _with_words(record, found)
     found = _PYTHON.match(line)
     if found is not None:
         return Record(
@@ -155,11 +165,6 @@ def _unwrapped(record: Record | None) -> Record | None:
     found = _UNDATED.match(record.message)
     if found is None:
         return record
-    return _with_words(replace(record, message=found["message"]), found)
-
-
-def _with_words(record: Record, found: re.Match[str]) -> Record:
-    """What log4j says before the message."""
     job = _JOB.search(found["thread"])
     return replace(
         record,
@@ -168,6 +173,7 @@ def _with_words(record: Record, found: re.Match[str]) -> Record:
         thread=found["thread"],
         log_id=found["log_id"] or None,
         job=job and job[1],
+        message=found["message"],
     )
 
 
@@ -196,6 +202,8 @@ class _Open:
     dropped: int = 0
 
     def finished(self) -> Record:
+        if not self.trace and not self.dropped:
+            return self.record
         return replace(self.record, trace=tuple(self.trace), trace_lines_dropped=self.dropped)
 
 
@@ -269,9 +277,7 @@ class FileAssembler:
         )
 
     def _plain(self, text: str) -> Record:
-        return Record(
-            line_start=replace(_START, offset=self._number), format=LogFormat.PLAIN, message=text
-        )
+        return Record(line_start=_place(self._number), format=LogFormat.PLAIN, message=text)
 
     def _join(self, text: str) -> None:
         held = self._open
@@ -342,7 +348,7 @@ def _source_of(line: str) -> LogSource | None:
         return LogSource.CLOUD
     if _CHECK_LINE.match(line):
         return LogSource.SSVM_CHECK
-    record = read_head(line, _START, datetime(2000, 1, 1, tzinfo=UTC))
+    record = read_head(line, _place(0), datetime(2000, 1, 1, tzinfo=UTC))
     if record is None:
         return None
     if _UNDATED.match(record.message):

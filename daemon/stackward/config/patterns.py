@@ -5,6 +5,7 @@ loads has proved itself: each pattern hits its samples and not its near misses, 
 pattern of the set takes a sample before it.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -270,9 +271,16 @@ def _matcher(
     return match
 
 
+# Counted gaps make the automaton of all patterns large and slow.
+_COUNTED_GAP = re.compile(r"(?<!\\)\.\{\d+,\d*\}\??")
+
+
 def _scanned(expression: str) -> str:
-    """For the scan ^ and $ hold at every line: it may name too many and must not name too few."""
-    return f"(?m:{expression})"
+    """For the scan ^ and $ hold at every line, and a gap may be of any length.
+
+    It may name too many and must not name too few.
+    """
+    return f"(?m:{_COUNTED_GAP.sub('.*', expression)})"
 
 
 def _scan(patterns: Sequence[PatternSettings]) -> Scan:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from stackward.catalog.log_files import LogSource
 from stackward.catalog.records import RecordAssembler
 from stackward.catalog.signatures import LogReading, SignatureSet
 from stackward.config.packs import pack_files
@@ -188,3 +189,27 @@ def test_a_hard_expression_takes_linear_time(tmp_path):
     (signature,) = load(tmp_path, text).signatures
     assert signature.match is not None
     assert signature.match("Fa" + "a" * 20_000) is None
+
+
+def test_a_counted_gap_is_free_in_the_scan_and_counted_in_the_pattern(tmp_path):
+    text = GOOD.replace("'^Flux capacitor (?P<part>\\w+) failed'", "'^Flux.{0,16} failed'")
+    signatures = load(tmp_path, text)
+    (signature,) = signatures.signatures
+    far = "Flux" + " capacitor" * 9 + " failed"
+    assert list(signatures.scan(far)) == [0]
+    assert signature.match is not None
+    assert signature.match(far) is None
+
+
+def test_patterns_for_another_log_are_tried_and_left_out(tmp_path):
+    elsewhere = "sources: [management]\n" + GOOD
+    assert load(tmp_path, elsewhere).signatures == ()
+    file = tmp_path / "0.yaml"
+    (signature,) = load_patterns([file], with_builtin=False, source=LogSource.MANAGEMENT).signatures
+    assert signature.name == "mine"
+    broken = elsewhere.replace("[Flux capacitor coil failed]", "[Flux]")
+    assert any("is not hit" in each.message for each in mistakes(tmp_path, broken))
+
+
+def test_a_text_that_fits_nothing_names_nothing(tmp_path):
+    assert list(load(tmp_path, GOOD).scan("nothing of the kind")) == []
