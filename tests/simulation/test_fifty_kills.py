@@ -20,7 +20,8 @@ STAGES, KILLS = 3, 51
 MOMENTS = {"intent": 2, "begun": 4, "request": 4, "accepted": 2, "proof": 3, "outcome": 1}
 ANY_TIME_SHARE = 0.25
 PATIENCE_SECONDS = (0.5, 6.0)
-KILLING_SECONDS = 85.0
+KILLING_SECONDS = 80.0
+FIRST_REQUEST_SECONDS = 40.0
 SETTLE_SECONDS = 60.0
 STOP_AT_EVERY = 6
 
@@ -60,6 +61,9 @@ async def weather(stage: Stage) -> AsyncIterator[None]:
 async def until_killed(stage: Stage, patience: float) -> None:
     """Wait for a moment to strike: any time, or right after something was written or asked for."""
     dice = stage.dice
+    if not stage.requests:  # on a machine with little time left over: nothing counts before this
+        await stage.wait_for(lambda _: bool(stage.requests), FIRST_REQUEST_SECONDS)
+        return
     if dice.random() < ANY_TIME_SHARE:
         await asyncio.sleep(dice.uniform(0, min(3.0, patience)))
         return
@@ -81,8 +85,8 @@ async def until_killed(stage: Stage, patience: float) -> None:
 async def kill_again_and_again(stage: Stage, kills: int) -> None:
     """Fewer seconds of patience as time runs out, but all the kills."""
     loop = asyncio.get_running_loop()
-    until = loop.time() + KILLING_SECONDS
     shortest, longest = PATIENCE_SECONDS
+    until = loop.time() + KILLING_SECONDS
     async with weather(stage):
         for left in range(kills, 0, -1):
             await stage.live()
@@ -129,7 +133,7 @@ async def test_fifty_kills_and_never_more_than_one_request_per_intent():
     # The test has tested something.
     assert kills["in all"] >= 50
     assert kills["while a step was open"] >= 10
-    assert requests >= 5
+    assert requests >= STAGES
 
 
 @pytest.mark.timeout(200)
