@@ -269,7 +269,7 @@ class ControlLoop:
         jump = now - before - timedelta(seconds=monotonic - monotonic_before)
         if abs(jump) > CLOCK_JUMP:
             self._log.warning("the clock has jumped", seconds=round(jump.total_seconds(), 1))
-            self._picture.set_clock_by(jump)
+            self._picture.set_clock_by(jump, now)
 
     def _note_pause(self, now: datetime) -> None:
         pause = self._neighbours.pause.read()

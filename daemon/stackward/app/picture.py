@@ -87,18 +87,19 @@ class Picture:
             capabilities=frozenset(capabilities.commands) if capabilities else None,
         )
 
-    def set_clock_by(self, jump: timedelta) -> None:
+    def set_clock_by(self, jump: timedelta, now: datetime) -> None:
         """The wall clock jumped: what was observed by the old one is forgotten, the rest moved.
 
-        Answers come anew within one interval. Left as they were, those from before a clock that
+        Nothing is moved past `now`: a listing by the new clock may have come before the jump was
+        seen. Answers come anew within one interval. Left as they were, those from before a clock that
         went back would look newer than every answer to come, until it has caught up.
         """
         for target_id, state in self.targets.items():
             self.targets[target_id] = replace(
                 state,
-                first_seen_at=state.first_seen_at + jump,
-                listed_at=state.listed_at + jump,
-                state_since=state.state_since + jump,
+                first_seen_at=min(state.first_seen_at + jump, now),
+                listed_at=min(state.listed_at + jump, now),
+                state_since=min(state.state_since + jump, now),
                 probes={},
                 path=None,
                 log=replace(state.log, told_at=None, ready_seen_at=None),
@@ -107,14 +108,14 @@ class Picture:
             )
             self.dirty.add(target_id)
         if self.inventory_at is not None:
-            self.inventory_at += jump
+            self.inventory_at = min(self.inventory_at + jump, now)
         for source, memory in self._sources.items():
             last_up_at = memory.last_up_at
             self._sources[source] = replace(
                 memory,
-                since=memory.since + jump,
-                told_at=memory.told_at + jump,
-                last_up_at=None if last_up_at is None else last_up_at + jump,
+                since=min(memory.since + jump, now),
+                told_at=min(memory.told_at + jump, now),
+                last_up_at=None if last_up_at is None else min(last_up_at + jump, now),
             )
 
     def _fold_listing(self, event: TargetsListed, now: datetime) -> tuple[TargetState, ...]:

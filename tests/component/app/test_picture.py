@@ -86,3 +86,15 @@ def test_a_step_counts_against_its_zone_from_its_beginning():
     begun = StepBegun(target_id=VM, intent_id=IntentId("intent"), at=NOW)
     picture.fold(begun, NOW, HOUR)
     assert view_of(picture).zone_actions == {ZONE.id: (NOW,)}
+
+
+def test_a_listing_by_the_new_clock_that_came_before_the_jump_was_seen_is_not_moved_ahead():
+    picture = a_picture()
+    later = NOW + HOUR + timedelta(seconds=2)
+    picture.fold(TargetsListed(an_inventory(a_target(), at=later)), later, HOUR)
+    picture.set_clock_by(HOUR, later)
+    assert picture.targets[VM].listed_at == later
+    assert picture.inventory_at == later
+    assert picture.targets[VM].first_seen_at <= later
+    picture.fold(TargetsListed(an_inventory(a_target(host_id=None), at=later)), later, HOUR)
+    assert picture.targets[VM].target.host_id is None  # it is listed on
