@@ -91,8 +91,8 @@ class Picture:
         """The wall clock jumped: what was observed by the old one is forgotten, the rest moved.
 
         Nothing is moved past `now`: a listing by the new clock may have come before the jump was
-        seen. Answers come anew within one interval. Left as they were, those from before a clock that
-        went back would look newer than every answer to come, until it has caught up.
+        seen. Answers come anew within one interval. Left as they were, those from before a clock
+        that went back would look newer than every answer to come, until it has caught up.
         """
         for target_id, state in self.targets.items():
             self.targets[target_id] = replace(
