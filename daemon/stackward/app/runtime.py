@@ -30,10 +30,12 @@ from stackward.telemetry.sdnotify import ServiceManager
 from stackward.web.server import ReloadReport
 
 PRUNE_EVERY_SECONDS = 3600.0
-FREEZE_AFTER_SECONDS = 60.0
-# What a poll makes is freed by its reference count; looking for cycles 700 objects at a time, as
-# Python does by itself, cost a tenth of the daemon.
-OBJECTS_BETWEEN_COLLECTIONS = 20_000
+# The collector walks what a fleet's connections are made of again and again, and holds up the loop
+# each time. What is there at these moments after the first inventory is left out from then on.
+FREEZE_AFTER_SECONDS = (15.0, 30.0, 60.0)
+# Objects before a collection of the young, and how many of these before one of the older. What a
+# poll makes is freed by its reference count, so the first may be rare, and no step gets long.
+COLLECTIONS = (2_000, 5, 50)
 STARTED_DEADLINE_SECONDS = 10.0
 
 
@@ -223,11 +225,14 @@ class Daemon:
             await self._clock.sleep(PRUNE_EVERY_SECONDS)
 
     async def _settle(self, house: House) -> None:
-        """Once the fleet is connected, take its objects out of the collector's way."""
+        """While the fleet gets connected, take its objects out of the collector's way."""
         await _first_inventory(house)
-        await self._clock.sleep(FREEZE_AFTER_SECONDS)
-        gc.collect()
-        gc.freeze()
+        waited = 0.0
+        for moment in FREEZE_AFTER_SECONDS:
+            await self._clock.sleep(moment - waited)
+            waited = moment
+            gc.collect()
+            gc.freeze()
 
     async def _note(self, journal: SqliteJournal, kind: EntryKind, text: str) -> None:
         try:
@@ -256,7 +261,7 @@ def _needs_restart(old: Configuration, new: Configuration) -> tuple[str, ...]:
 def run_daemon(settings: RunSettings) -> None:
     """Run until a signal. ConfigError, StateTroubleError or ListenError if it cannot start."""
     configuration = load_configuration(settings.config)
-    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
+    gc.set_threshold(*COLLECTIONS)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_main(settings, configuration))
 
