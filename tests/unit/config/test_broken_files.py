@@ -24,7 +24,7 @@ EXPECTED: dict[str, list[tuple[Any, ...]]] = {
     "empty-section": [("ssh", 5, "must be a mapping", "remove the line")],
     "file-missing": [
         ("cloudstack.ca_file", 5, "no such file", "relative ones start at"),
-        ("cloudstack.api_key", 3, "not-there there is no such file", "check the path"),
+        ("cloudstack.api_key", 3, "not-there: there is no such file", "check the path"),
         ("cloudstack.secret_key", 4, "is a directory", "name the file in it"),
     ],
     "latin-1": [("", 3, "is not UTF-8 text", "save the file as UTF-8")],
