@@ -95,6 +95,7 @@ class Executor:
         tools.sink.put(
             StepBegun(target_id=errand.target_id, intent_id=errand.intent_id, at=errand.begun_at)
         )
+        tools.log.info("step begun", vm=step.target_name, action=step.action.value)
         if unfit := _too_late(tools, step, look):
             return _withdrawn(unfit.reason)
         progress.may_have_left = True

@@ -75,6 +75,7 @@ RULES: Mapping[str, Any] = {
 STORY: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "held": lambda e: f"{e.get('vm')}: holds back ({e.get('guard')}): {e.get('reason')}",
     "a person is needed": lambda e: f"calls a person for {e.get('subject')}: {e.get('sentence')}",
+    "step begun": lambda e: f"{e.get('vm')}: {e.get('action')} is sent, once",
     "step finished": lambda e: (
         f"{e.get('vm')}: {e.get('action')} {e.get('outcome')}: {e.get('reason')}"
     ),
