@@ -142,7 +142,7 @@ def a_memory(
     *,
     times: int = 10,
     age: timedelta = timedelta(seconds=5),
-    stood: timedelta = timedelta(minutes=30),
+    stood: timedelta = timedelta(minutes=10),
     source: Source | None = None,
     target_id: TargetId = VM,
     now: datetime = NOW,
@@ -170,7 +170,7 @@ def probes_with(
     unknown: Iterable[ProbeName] = (),
     times: int = 10,
     age: timedelta = timedelta(seconds=5),
-    stood: timedelta = timedelta(minutes=30),
+    stood: timedelta = timedelta(minutes=10),
     now: datetime = NOW,
 ) -> dict[ProbeName, ProbeMemory]:
     """The memory of a healthy machine, but for these signs and these unanswered probes."""

@@ -46,7 +46,7 @@ def judge(
     found = {
         one: diagnose_target(state, policy, now, fleet) for one, state in fleet.targets.items()
     }
-    fleet_diagnoses = diagnose_fleet(fleet, found, policy, now)
+    fleet_diagnoses = diagnose_fleet(fleet, found, health, policy, now)
     diagnoses = suppress(found, fleet_diagnoses)
     plan = make_plan(fleet, health, diagnoses, fleet_diagnoses, policy, now, guards=guards)
     return Judgement(

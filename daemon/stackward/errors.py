@@ -61,6 +61,22 @@ class Leg(StrEnum):
     INNER_AUTH = "inner-auth"
     CHANNEL = "channel"
 
+    @property
+    def spoken(self) -> str:
+        """What is missing there, as people say it."""
+        return _LEG_WORDS[self]
+
+
+_LEG_WORDS = {
+    Leg.JUMP_TCP: "no connection to the hypervisor",
+    Leg.JUMP_HOST_KEY: "another host key on the hypervisor",
+    Leg.JUMP_AUTH: "no login on the hypervisor",
+    Leg.INNER_TCP: "no connection to the VM",
+    Leg.INNER_HOST_KEY: "another host key in the VM",
+    Leg.INNER_AUTH: "no login in the VM",
+    Leg.CHANNEL: "no answer over the connection",
+}
+
 
 class TransportError(StackwardError):
     """The world did not answer as asked.

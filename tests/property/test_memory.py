@@ -172,7 +172,7 @@ CALL = Escalation(
 )
 Act = str | tuple[ActionName, bool, OutcomeKind]
 acts: st.SearchStrategy[Act] = st.one_of(
-    st.sampled_from(["fall ill", "get well", "call"]),
+    st.sampled_from(["fall ill", "get well", "call", "call for another cause"]),
     st.tuples(actions, st.booleans(), st.sampled_from(list(OutcomeKind))),
 )
 
@@ -196,12 +196,17 @@ class _Life:
             case "get well":
                 self._judge(WELL)
             case "call":
-                self.state, rows = mark_escalated(self.state, CALL, self._now)
-                self.rows += rows
+                self._call(CALL)
+            case "call for another cause":
+                self._call(replace(CALL, diagnosis=DiagnosisCode.AGENT_DISCONNECTED))
             case (action, is_begun, kind):
                 self._step(action, is_begun, kind)
             case _:
                 raise AssertionError(act)
+
+    def _call(self, call: Escalation) -> None:
+        self.state, rows = mark_escalated(self.state, call, self._now)
+        self.rows += rows
 
     def _judge(self, health: Health) -> None:
         self.state, rows = advance_episode(

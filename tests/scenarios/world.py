@@ -279,7 +279,7 @@ class World:
         view, policy, now = self.view(), self.policy, self.now
         self.health = {who: assess(state, policy, now) for who, state in self.states.items()}
         found = {who: diagnose_target(s, policy, now, view) for who, s in self.states.items()}
-        wider = self.wider = diagnose_fleet(view, found, policy, now)
+        wider = self.wider = diagnose_fleet(view, found, self.health, policy, now)
         self.diagnoses = suppress(found, wider)
         for who, state in list(self.states.items()):
             self._episodes += 1
@@ -413,6 +413,8 @@ def _inside(facts: dict[str, str]) -> dict[ProbeName, Verdict]:
             facts["management"] != "ok", Sign.MANAGEMENT_UNREACHABLE, "10.0.0.1:8250 refused"
         ),
     }
+    if facts["management"] == "untried":
+        said[ProbeName.MANAGEMENT] = Unknown("not tried")
     if unit != "active":
         said[ProbeName.AGENT_PROCESS] = Unknown("the unit is not active")
         said[ProbeName.AGENT_LINK] = Unknown("the unit is not active")

@@ -141,7 +141,7 @@ class ControlLoop:
         self._note_pause(now)
         view = self._view()
         visited = await self._judge(view, now)
-        fleet_diagnoses = diagnose_fleet(view, self._diagnoses, self.policy, now)
+        fleet_diagnoses = diagnose_fleet(view, self._diagnoses, self._health, self.policy, now)
         diagnoses = suppress(self._diagnoses, fleet_diagnoses)
         self._advance_episodes(visited, diagnoses, now)
         view = replace(view, targets=dict(self._picture.targets))
@@ -285,7 +285,7 @@ class ControlLoop:
             self._notebook.note([Entry(kind=EntryKind.PAUSED, at=now, text=f"Paused: {reason}")])
 
     def _note_calls(self, plan: Plan, now: datetime) -> None:
-        """Journal that a person was called: once per episode, else when the call appears."""
+        """Journal that a person was called: once per episode and cause, else when it appears."""
         targets = self._picture.targets
         with_episode = frozenset(
             target_id

@@ -93,6 +93,7 @@ def _limits(settings: LimitsSettings) -> Limits:
         fleet_in_flight_max=settings.fleet_in_flight_max,
         storm_share=settings.storm_share,
         storm_count=settings.storm_count,
+        hold_escalates_after=timedelta(seconds=settings.hold_escalates_after_seconds),
     )
 
 
@@ -249,6 +250,9 @@ def _warnings_about_limits(settings: Settings) -> Iterator[str]:
         "fleet_in_flight_max": limits.fleet_in_flight_max > careful.fleet_in_flight_max,
         "storm_share": limits.storm_share > careful.storm_share,
         "storm_count": limits.storm_count > careful.storm_count,
+        "hold_escalates_after_seconds": (
+            limits.hold_escalates_after_seconds > careful.hold_escalates_after_seconds
+        ),
     }
     for name in (name for name, is_looser in looser.items() if is_looser):
         default = getattr(careful, name)

@@ -38,6 +38,7 @@ WIDE = frozenset(
         DiagnosisCode.ZONE_WIDE_FAILURE,
         DiagnosisCode.JUMP_UNREACHABLE,
         DiagnosisCode.CLOUD_API_UNREACHABLE,
+        DiagnosisCode.STORM,
     }
 )
 

@@ -109,6 +109,11 @@ class LimitsSettings(StrictModel):
     storm_count: Annotated[int, Field(ge=1, le=100000)] = _LIMITS.storm_count
     """Number of VMs that must be sick at once for the same. It is the floor of the share: most
     zones hold two VMs, so one sick VM is half of them already."""
+    hold_escalates_after_seconds: Annotated[float, Field(ge=1, le=86400)] = (
+        _LIMITS.hold_escalates_after.total_seconds()
+    )
+    """Seconds after which a person is called for a sick VM that could be repaired and is held back
+    all the while, for whatever reason but a pause."""
 
 
 class RulesSettings(StrictModel):

@@ -11,6 +11,7 @@ from stackward.core.diagnoses import rows_of
 from stackward.core.evidence import ADVISORY_SIGNS, Evidence, read_evidence
 from stackward.core.policy import Policy
 from stackward.core.state import Episode, ProbeMemory, TargetState
+from stackward.core.wording import plain
 from stackward.model.health import Health, HealthState, Overall
 from stackward.model.verdict import Failed, ProbeName, Source, Unknown
 
@@ -58,7 +59,7 @@ def assess(
 def _said(memory: ProbeMemory) -> str:
     verdict = memory.verdict
     words = verdict.reason if isinstance(verdict, Unknown) else verdict.evidence
-    return f"{memory.source.value}: {words or 'well'}"
+    return f"{memory.source.value}: {plain(words) or 'well'}"
 
 
 def _against(evidence: Evidence) -> tuple[str, ...]:
@@ -72,7 +73,8 @@ def _against(evidence: Evidence) -> tuple[str, ...]:
 
 def _silence(state: TargetState, evidence: Evidence) -> tuple[str, ...]:
     if state.path is not None and state.path.leg is not None:
-        return (f"nothing is known from inside: {state.path.leg.value} {state.path.detail}",)
+        why = f"{state.path.leg.spoken}: {plain(state.path.detail)}"
+        return (f"nothing is known from inside: {why}",)
     stale = sorted(probe.value for probe, why in evidence.silent.items() if why == "stale")
     return (f"stale: {', '.join(stale)}",) if stale else ()
 

@@ -3,7 +3,7 @@
 Inside one target a cause explains its symptoms away; a cause of many targets marks theirs.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -13,16 +13,19 @@ from stackward.core.diagnoses import (
     JUMP_LEGS,
     TARGET_ROWS,
     Row,
+    row_of,
     rows_of,
 )
 from stackward.core.evidence import Evidence, is_younger, read_evidence
-from stackward.core.policy import Policy
-from stackward.core.state import FleetView, PathMemory, TargetState
+from stackward.core.policy import Limits, Policy
+from stackward.core.state import FleetView, PathMemory, ProbeMemory, TargetState
+from stackward.core.wording import plain
 from stackward.errors import Leg
 from stackward.model.diagnosis import Diagnosis, DiagnosisCode, Subject
+from stackward.model.health import Health, HealthState
 from stackward.model.identity import HostId, TargetId, VmRole, ZoneId
 from stackward.model.target import SshRoute
-from stackward.model.verdict import Failed, Source
+from stackward.model.verdict import Failed, Passed, Source
 
 _WORK = {
     VmRole.SECONDARY_STORAGE: "template, volume and snapshot transfers",
@@ -31,16 +34,6 @@ _WORK = {
 
 # Legs that many VMs of one hypervisor can lose together: their own keys are not among them.
 _SHARED_LEGS = JUMP_LEGS | {Leg.INNER_TCP, Leg.CHANNEL}
-
-# A zone is not failing because people stopped agents in it, or because a way in is broken.
-_NOT_ZONE_WIDE = frozenset(
-    {
-        DiagnosisCode.AGENT_STOPPED,
-        DiagnosisCode.VM_UNREACHABLE,
-        DiagnosisCode.HOST_KEY_CHANGED,
-        DiagnosisCode.WITNESSES_DISAGREE,
-    }
-)
 
 
 def diagnose_target(
@@ -80,7 +73,10 @@ def _stands_since(
     if not moments or not _is_admissible(row, state, evidence, policy, now):
         return None
     since = max(moments)
-    return since if now - since >= row.lasts else None
+    if now - since < row.lasts or (row.is_blind and _tells(evidence, since, policy, now)):
+        return None
+    is_sure = all(_has_passed_since(state.probes.get(one), since) for one in row.passed_since)
+    return since if is_sure else None
 
 
 def _sign_moments(row: Row, evidence: Evidence) -> list[datetime]:
@@ -113,9 +109,18 @@ def _is_admissible(
         row.passed <= evidence.passed.keys()
         and not row.contradicted_by & evidence.passed.keys()
         and not any(evidence.has_seen(sign) for sign in row.contradicting)
-        and not (row.is_blind and evidence.knows(Source.SSH))
         and (row.is_for_young or not is_younger(state, policy.thresholds.boot_grace, now))
     )
+
+
+def _tells(evidence: Evidence, since: datetime, policy: Policy, now: datetime) -> bool:
+    """True while an answer from inside may still come that tells why."""
+    return evidence.knows(Source.SSH) and now - since <= policy.thresholds.slow_stale_after
+
+
+def _has_passed_since(memory: ProbeMemory | None, since: datetime) -> bool:
+    known = memory.last_known if memory is not None else None
+    return known is not None and isinstance(known.verdict, Passed) and known.observed_at > since
 
 
 def _diagnosis(
@@ -142,7 +147,8 @@ def row_words(state: TargetState) -> dict[str, str]:
         "name": target.name,
         "zone": target.zone_name,
         "host": target.host_name or "(no host)",
-        "leg": state.path.leg.value if state.path and state.path.leg else "open",
+        "leg": state.path.leg.spoken if state.path and state.path.leg else "open",
+        "template": target.template_id or "TEMPLATE-ID",
         "work": work,
         "Work": work[0].upper() + work[1:],
     }
@@ -154,12 +160,12 @@ def evidence_lines(
     """What a diagnosis rests on, one line for each witness's word."""
     wanted = frozenset[object]().union(*row.groups, row.corroborating)
     lines = [
-        f"{memory.source.value}: {memory.verdict.evidence}"
+        f"{memory.source.value}: {plain(memory.verdict.evidence)}"
         for sign, memory in sorted(evidence.believed.items())
         if sign in wanted and isinstance(memory.verdict, Failed)
     ]
     if row.legs and state.path is not None:
-        lines.append(state.path.detail or f"{state.path.failed_in_a_row} attempts failed")
+        lines.append(plain(state.path.detail) or f"{state.path.failed_in_a_row} attempts failed")
         lines.append(
             f"CloudStack says {state.target.cloud_state.value}, agent "
             f"{state.target.agent_state.value}"
@@ -173,12 +179,14 @@ def evidence_lines(
 def diagnose_fleet(
     fleet: FleetView,
     per_target: Mapping[TargetId, Sequence[Diagnosis]],
+    health: Mapping[TargetId, Health],
     policy: Policy,
     now: datetime,
 ) -> tuple[Diagnosis, ...]:
     """The causes that many targets share, in the order of the table."""
     found = [
         *_cloud_api(fleet, policy, now),
+        *_storm(fleet, per_target, health, policy, now),
         *_zones(fleet, per_target),
         *_jumps(fleet, policy, now),
     ]
@@ -191,8 +199,42 @@ def _cloud_api(fleet: FleetView, policy: Policy, now: datetime) -> Iterable[Diag
     if api is None or api.is_up or now - api.since < policy.thresholds.stale_after:
         return
     yield _fleet_diagnosis(
-        DiagnosisCode.CLOUD_API_UNREACHABLE, Subject(), api.since, (), {"evidence": api.detail}
+        DiagnosisCode.CLOUD_API_UNREACHABLE,
+        Subject(),
+        api.since,
+        (),
+        {"evidence": plain(api.detail)},
     )
+
+
+def _storm(
+    fleet: FleetView,
+    per_target: Mapping[TargetId, Sequence[Diagnosis]],
+    health: Mapping[TargetId, Health],
+    policy: Policy,
+    now: datetime,
+) -> Iterable[Diagnosis]:
+    sick = [
+        target_id
+        for target_id, one in health.items()
+        if one.state is HealthState.UNHEALTHY and target_id in fleet.targets
+    ]
+    if not is_storm(len(sick), len(fleet.targets), policy.limits):
+        return
+    leads = [found[0] for target_id in sick if (found := per_target.get(target_id))]
+    codes = Counter(one.code.value for one in leads)
+    unsure = len(sick) - len(leads)
+    seen = [f"{code} on {count}" for code, count in sorted(codes.items())]
+    seen += [f"no cause is sure yet on {unsure}"] if unsure else []
+    counts = {"count": str(len(sick)), "total": str(len(fleet.targets))}
+    since = max((one.since for one in leads), default=now)
+    words = counts | {"evidence": ", ".join(seen)}
+    yield _fleet_diagnosis(DiagnosisCode.STORM, Subject(), since, (), words)
+
+
+def is_storm(sick: int, total: int, limits: Limits) -> bool:
+    """True when too many are sick at once for the cause to be in each of them."""
+    return sick > 0 and sick >= limits.storm_count and sick / total >= limits.storm_share
 
 
 def _zones(
@@ -201,9 +243,8 @@ def _zones(
     sick: dict[ZoneId, list[Diagnosis]] = defaultdict(list)
     for target_id, diagnoses in per_target.items():
         state = fleet.targets.get(target_id)
-        telling = [one for one in diagnoses if one.code not in _NOT_ZONE_WIDE]
-        if state is not None and telling:
-            sick[state.target.zone_id].append(telling[0])
+        if state is not None and diagnoses and not row_of(diagnoses[0]).is_local:
+            sick[state.target.zone_id].append(diagnoses[0])
     if not any(len(found) > 1 for found in sick.values()):
         return
     members: dict[ZoneId, list[TargetState]] = defaultdict(list)
@@ -240,7 +281,7 @@ def _jumps(fleet: FleetView, policy: Policy, now: datetime) -> Iterable[Diagnosi
         if not broken:
             continue
         host = fleet.hosts.get(host_id)
-        details = sorted({f"{path.leg}: {path.detail}" for path in broken})
+        details = sorted({_way(path) for path in broken})
         yield _fleet_diagnosis(
             DiagnosisCode.JUMP_UNREACHABLE,
             Subject(host_id=host_id),
@@ -275,6 +316,11 @@ def _broken_by_jump(paths: Sequence[PathMemory], policy: Policy, now: datetime) 
         return []
     is_shared = len(failing) + len(back) > 1 or any(path.leg in JUMP_LEGS for path in broken)
     return broken if is_shared else []
+
+
+def _way(path: PathMemory) -> str:
+    leg = path.leg.spoken if path.leg is not None else "open"
+    return f"{leg}: {plain(path.detail)}"
 
 
 def _few(words: Sequence[str]) -> str:

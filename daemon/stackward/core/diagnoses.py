@@ -5,7 +5,7 @@ against it, what it explains away in the same VM, and what it means for people. 
 it by machine is the operator's rules; only an ACT row may have any.
 
 Templates know {role}, {name}, {zone}, {host}, {work} or {Work} (what this role serves), {evidence},
-{leg} and, for the fleet, {count}.
+{leg} in words, {template} and, for the fleet, {count} and {total}.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,11 @@ class Row:
     of `corroborating` must be believed. `passed`: probes that must have passed. `legs`: where the
     way in is broken, `leg_failures_min` times in a row (None: `fall` times). `contradicted_by`:
     probes whose pass, `contradicting`: signs whose sight, confirmed or not, rules the cause out.
-    `lasts`: how long all this must have stood. `is_blind`: only while nothing is known from inside.
+    `lasts`: how long all this must have stood. `passed_since`: probes whose last known word is a
+    pass newer than the signs, for an older one tells of the time before; however old it is by now.
+    `is_blind`: only while nothing is known from inside, or nothing there has told why for
+    `slow_stale_after`. `is_local`: its cause is known to be this VM's own, in the way to it, or a
+    person's; it is no part of a failure of the zone.
     `sources`: where its evidence comes from, so what must be well again before it is over.
     """
 
@@ -52,7 +56,9 @@ class Row:
     contradicted_by: frozenset[ProbeName] = frozenset()
     contradicting: frozenset[Sign] = frozenset()
     lasts: timedelta = timedelta(0)
+    passed_since: frozenset[ProbeName] = frozenset()
     is_blind: bool = False
+    is_local: bool = False
     is_for_young: bool = True
     suppresses: frozenset[DiagnosisCode] = frozenset()
     sources: frozenset[Source] = frozenset()
@@ -78,8 +84,17 @@ _C = DiagnosisCode
 _AGENT_SYMPTOMS = frozenset(
     {_C.AGENT_DISCONNECTED, _C.AGENT_NEVER_CONNECTED, _C.WITNESSES_DISAGREE}
 )
+_AGENT_LIVES = frozenset({ProbeName.AGENT_UNIT, ProbeName.AGENT_PROCESS})
 _API = frozenset({Source.API})
 _SSH = frozenset({Source.SSH})
+
+_DISCONNECTED = "The agent of {role} {name} in zone {zone} lives and is not connected: {evidence}."
+_DISCONNECTED_FOLLOWS = "CloudStack cannot use this VM; work under way in it may still go on."
+_DISCONNECTED_ADVICE = (
+    "Read the end of /var/log/cloud.log in the VM (TLS, avoid list, commands in progress). "
+    "When nothing is being copied, `systemctl restart cloud` is the usual cure."
+)
+_DISCONNECTED_NEVER = "Do not restart it blindly: it may be in the middle of a copy."
 
 TARGET_ROWS: tuple[Row, ...] = (
     Row(
@@ -87,6 +102,7 @@ TARGET_ROWS: tuple[Row, ...] = (
         response=Response.TELL,
         groups=(_any(Sign.VM_NOT_RUNNING),),
         suppresses=frozenset(_C) - {_C.VM_NOT_RUNNING},
+        is_local=True,  # CloudStack is at work on it; it says nothing about its neighbour
         sources=_API,
         sentence="{role} {name} in zone {zone} is not running: {evidence}.",
         follows="{Work} of zone {zone} wait until CloudStack has started or replaced this VM.",
@@ -101,6 +117,7 @@ TARGET_ROWS: tuple[Row, ...] = (
         code=_C.DISK_FULL,
         response=Response.ESCALATE,
         groups=(_any(Sign.DISK_FULL, Sign.INODES_FULL, Sign.READ_ONLY),),
+        is_local=True,  # each VM has a disk of its own
         suppresses=_AGENT_SYMPTOMS | {_C.AGENT_DOWN},
         sources=_SSH,
         sentence="{role} {name} in zone {zone} cannot write to its disk: {evidence}.",
@@ -115,6 +132,7 @@ TARGET_ROWS: tuple[Row, ...] = (
         code=_C.SECONDARY_STORAGE_HUNG,
         response=Response.ESCALATE,
         groups=(_any(Sign.MOUNT_HUNG),),
+        is_local=True,  # only an SSVM mounts: a sick CPVM beside it is sick of something else
         suppresses=_AGENT_SYMPTOMS | {_C.AGENT_DOWN},
         sources=_SSH,
         sentence="Secondary storage hangs in {role} {name} in zone {zone}: {evidence}.",
@@ -122,6 +140,8 @@ TARGET_ROWS: tuple[Row, ...] = (
         advice="Bring the storage server or the route to it back; the mount goes on by itself.",
         never="Do not restart or destroy the VM: its successor mounts the same server.",
     ),
+    # One vain look is believed where the link is lost beyond doubt (core/evidence.py): it has tried
+    # every address, and the next one comes only after minutes.
     Row(
         code=_C.MANAGEMENT_UNREACHABLE,
         response=Response.ESCALATE,
@@ -144,6 +164,7 @@ TARGET_ROWS: tuple[Row, ...] = (
         code=_C.AGENT_STOPPED,
         response=Response.TELL,
         groups=(_any(Sign.UNIT_STOPPED),),
+        is_local=True,  # a person did it
         contradicted_by=frozenset({ProbeName.AGENT_LINK}),
         suppresses=_AGENT_SYMPTOMS,
         sources=_SSH,
@@ -190,33 +211,48 @@ TARGET_ROWS: tuple[Row, ...] = (
     Row(
         code=_C.AGENT_DISCONNECTED,
         response=Response.ESCALATE,
-        groups=(_any(Sign.LINK_DOWN, Sign.AGENT_NOT_UP, Sign.DATABASE_AGENT_NOT_UP),),
-        passed=frozenset({ProbeName.AGENT_UNIT, ProbeName.AGENT_PROCESS}),
-        contradicted_by=frozenset({ProbeName.AGENT_LINK}),
-        contradicting=_any(Sign.MANAGEMENT_UNREACHABLE),
+        groups=(_any(Sign.LINK_DOWN),),
+        passed=_AGENT_LIVES,
+        contradicting=_any(Sign.MANAGEMENT_UNREACHABLE, Sign.AGENT_ABSENT),
+        passed_since=_AGENT_LIVES | {ProbeName.MANAGEMENT},
         suppresses=frozenset({_C.WITNESSES_DISAGREE}),
         sources=_API | _SSH,
-        sentence=(
-            "The agent of {role} {name} in zone {zone} lives and is not connected: {evidence}."
-        ),
-        follows="CloudStack cannot use this VM; work under way in it may still go on.",
-        advice=(
-            "Read the end of /var/log/cloud.log in the VM (TLS, avoid list, commands in progress). "
-            "When nothing is being copied, `systemctl restart cloud` is the usual cure."
-        ),
-        never="Do not restart it blindly: it may be in the middle of a copy.",
+        sentence=_DISCONNECTED,
+        follows=_DISCONNECTED_FOLLOWS,
+        advice=_DISCONNECTED_ADVICE,
+        never=_DISCONNECTED_NEVER,
+    ),
+    Row(  # the same where nobody sees the link
+        code=_C.AGENT_DISCONNECTED,
+        response=Response.ESCALATE,
+        groups=(_any(Sign.AGENT_NOT_UP, Sign.DATABASE_AGENT_NOT_UP),),
+        passed=_AGENT_LIVES,
+        contradicted_by=frozenset({ProbeName.AGENT_LINK}),
+        contradicting=_any(Sign.LINK_DOWN, Sign.MANAGEMENT_UNREACHABLE, Sign.AGENT_ABSENT),
+        passed_since=_AGENT_LIVES,
+        suppresses=frozenset({_C.WITNESSES_DISAGREE}),
+        sources=_API | _SSH,
+        sentence=_DISCONNECTED,
+        follows=_DISCONNECTED_FOLLOWS,
+        advice=_DISCONNECTED_ADVICE,
+        never=_DISCONNECTED_NEVER,
     ),
     Row(
         code=_C.AGENT_DISCONNECTED,
         response=Response.ESCALATE,
-        groups=(_any(Sign.AGENT_NOT_UP, Sign.DATABASE_AGENT_NOT_UP),),
+        groups=(_any(Sign.LINK_DOWN, Sign.AGENT_NOT_UP, Sign.DATABASE_AGENT_NOT_UP),),
         passed=frozenset({ProbeName.CLOUD_STATE}),
+        contradicted_by=frozenset({ProbeName.AGENT_LINK}),
+        contradicting=(
+            AGENT_DEAD_SIGNS
+            | _any(Sign.UNIT_STOPPED, Sign.MANAGEMENT_UNREACHABLE, Sign.AGENT_ABSENT)
+        ),
         lasts=WITNESSES_LAG,
         is_blind=True,
         sources=_API,
         sentence=(
-            "CloudStack has lost the agent of {role} {name} in zone {zone}: {evidence}. "
-            "Nothing is known from inside the VM."
+            "The agent of {role} {name} in zone {zone} is not connected: {evidence}. "
+            "Nothing from inside the VM tells why."
         ),
         follows="CloudStack cannot use this VM: {work} of zone {zone} stop.",
         advice="Get into the VM over SSH (port 3922) and look at `systemctl status cloud`.",
@@ -225,6 +261,7 @@ TARGET_ROWS: tuple[Row, ...] = (
     Row(
         code=_C.WITNESSES_DISAGREE,
         response=Response.ESCALATE,
+        is_local=True,  # sickness is not even sure
         groups=(AGENT_DEAD_SIGNS,),
         passed=frozenset({ProbeName.CLOUD_AGENT}),
         lasts=WITNESSES_LAG,
@@ -243,6 +280,7 @@ TARGET_ROWS: tuple[Row, ...] = (
     Row(
         code=_C.WITNESSES_DISAGREE,
         response=Response.ESCALATE,
+        is_local=True,  # sickness is not even sure
         groups=(_any(Sign.AGENT_NOT_UP, Sign.AGENT_ABSENT),),
         passed=frozenset({ProbeName.AGENT_UNIT, ProbeName.AGENT_PROCESS, ProbeName.AGENT_LINK}),
         lasts=WITNESSES_LAG,
@@ -261,6 +299,7 @@ TARGET_ROWS: tuple[Row, ...] = (
     Row(
         code=_C.WITNESSES_DISAGREE,
         response=Response.ESCALATE,
+        is_local=True,  # sickness is not even sure
         groups=(_any(Sign.DATABASE_AGENT_NOT_UP),),
         passed=frozenset({ProbeName.CLOUD_AGENT}),
         lasts=WITNESSES_LAG,
@@ -277,15 +316,15 @@ TARGET_ROWS: tuple[Row, ...] = (
         code=_C.HOST_KEY_CHANGED,
         response=Response.ESCALATE,
         legs=HOST_KEY_LEGS,
+        is_local=True,  # tells of the way, not of the VM
         leg_failures_min=1,
         suppresses=frozenset({_C.VM_UNREACHABLE}),
-        sentence=(
-            "The way into {role} {name} in zone {zone} shows another host key ({leg}): {evidence}."
-        ),
+        sentence=("The way into {role} {name} in zone {zone} shows another host key: {evidence}."),
         follows="Nothing is known from inside the VM, and nothing is done in it.",
         advice=(
             "Find out why the key changed (new template, reinstalled hypervisor, or somebody in "
-            "between). If it is right, forget the old key so that the new one is pinned."
+            "between). If it is right: `stackward forget-host-keys {template}` lets a VM's new key "
+            "be pinned; a hypervisor's belongs into the known hosts file."
         ),
         never="Do not forget the key before the reason is known.",
     ),
@@ -293,6 +332,7 @@ TARGET_ROWS: tuple[Row, ...] = (
         code=_C.VM_UNREACHABLE,
         response=Response.ESCALATE,
         legs=BROKEN_LEGS,
+        is_local=True,  # tells of the way, not of the VM
         contradicting=_any(Sign.VM_NOT_RUNNING),
         is_for_young=False,
         sentence="There is no way into {role} {name} in zone {zone} ({leg}): {evidence}.",
@@ -313,6 +353,17 @@ FLEET_ROWS: tuple[Row, ...] = (
         follows="What CloudStack says grows old, and nothing is repaired anywhere.",
         advice="Check the management servers and the daemon's API endpoints and keys.",
         never="Do not repair system VMs by hand meanwhile: the cause is likely the same.",
+    ),
+    Row(
+        code=_C.STORM,
+        response=Response.ESCALATE,
+        sentence="{count} of {total} system VMs are sick at once: {evidence}.",
+        follows="That is too many for chance: nothing is repaired anywhere until fewer are sick.",
+        advice=(
+            "Look for what they share: the management servers, a network, the storage behind them, "
+            "a change just made."
+        ),
+        never="Do not repair them one by one before that.",
     ),
     Row(
         code=_C.ZONE_WIDE_FAILURE,

@@ -47,16 +47,17 @@ def advance_episode(
 def mark_escalated(
     state: TargetState, escalation: Escalation, now: datetime
 ) -> tuple[TargetState, tuple[Entry, ...]]:
-    """Remember that a person was called for this episode; the row is written once."""
+    """Remember that a person was called for a diagnosis; its row is written once in an episode."""
     episode = state.episode
-    if episode is None or episode.is_escalated:
+    if episode is None or escalation.diagnosis in episode.called_for:
         return state, ()
     entry = replace(
         _entry(state, episode, EntryKind.ESCALATED, now, escalation.sentence),
         diagnosis=escalation.diagnosis,
         evidence=(escalation.advice,),
     )
-    return replace(state, episode=replace(episode, is_escalated=True)), (entry,)
+    called_for = episode.called_for | {escalation.diagnosis}
+    return replace(state, episode=replace(episode, called_for=called_for)), (entry,)
 
 
 def close_gone(state: TargetState, now: datetime) -> tuple[Entry, ...]:

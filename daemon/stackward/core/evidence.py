@@ -1,7 +1,8 @@
 """What of a target's memory counts as evidence at a moment.
 
 Rule: only a fresh answer counts. What is stale, from the future, or could not be asked is silence.
-Rule: a bad answer is believed after `fall` in a row, and not where it is to be expected.
+Rule: a bad answer is believed after `fall` in a row, and not where it is to be expected. The one
+exception: a lost link confirmed `fall` times is all the confirmation that a vain connect needs.
 """
 
 from collections.abc import Mapping
@@ -116,7 +117,8 @@ def _doubt(
     sign: Sign, memory: ProbeMemory, state: TargetState, thresholds: Thresholds, now: datetime
 ) -> str | None:
     """Why a bad answer is not believed (yet); None when it is."""
-    if memory.failed_in_a_row < thresholds.fall:
+    is_sure = sign is Sign.MANAGEMENT_UNREACHABLE and _is_link_lost(state, thresholds, now)
+    if memory.failed_in_a_row < thresholds.fall and not is_sure:
         return f"{memory.failed_in_a_row} of {thresholds.fall} bad answers"
     if sign is Sign.VM_NOT_RUNNING:
         is_passing = now - state.state_since < thresholds.starting_warn_after
@@ -128,3 +130,13 @@ def _doubt(
     if sign in _BOOTING_SIGNS and is_younger(state, thresholds.boot_grace, now):
         return "the VM has just booted"
     return None
+
+
+def _is_link_lost(state: TargetState, thresholds: Thresholds, now: datetime) -> bool:
+    """True when the agent's connection is known to be gone, `fall` times in a row."""
+    link = state.probes.get(ProbeName.AGENT_LINK)
+    known = link.last_known if link is not None else None
+    if link is None or known is None or not isinstance(known.verdict, Failed):
+        return False
+    is_old = is_stale(ProbeName.AGENT_LINK, known.observed_at, thresholds, now)
+    return link.failed_in_a_row >= thresholds.fall and not is_old

@@ -10,6 +10,7 @@ from stackward.core.evidence import is_stale
 from stackward.core.policy import Policy
 from stackward.core.snapshot import Snapshot
 from stackward.core.state import ProbeMemory, TargetState
+from stackward.core.wording import plain
 from stackward.model.diagnosis import Diagnosis
 from stackward.model.health import Health, HealthState, Overall
 from stackward.model.identity import TargetId
@@ -107,7 +108,7 @@ def explain_target(snapshot: Snapshot, target_id: TargetId) -> Explanation | Non
         wider_cause=wider.sentence if wider is not None else None,
         evidence=_evidence(state, snapshot.policy, snapshot.taken_at),
         follows=row.follows.format_map(words) if row is not None else "",
-        advice=row.advice if row is not None else "",
+        advice=row.advice.format_map(words) if row is not None else "",
         never=row.never if row is not None else "",
         decision=_decision(snapshot.plan, target_id, lead),
         tried=_tried(state),
@@ -158,7 +159,7 @@ def _overall(memory: ProbeMemory) -> Overall:
 def _text(memory: ProbeMemory) -> str:
     match memory.verdict:
         case Passed(evidence=text) | Failed(evidence=text) | Unknown(reason=text):
-            return text
+            return plain(text)
 
 
 def _decision(plan: Plan, target_id: TargetId, lead: Diagnosis | None) -> DecisionTaken:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
+from stackward.core.diagnose import is_storm
 from stackward.core.diagnoses import HOST_KEY_LEGS, rows_of
 from stackward.core.evidence import (
     CLOCK_TOLERANCE,
@@ -23,7 +24,8 @@ from stackward.core.evidence import (
 from stackward.core.ladder import API_COMMANDS, DRASTIC
 from stackward.core.policy import Policy, Rule, Rung
 from stackward.core.state import FleetView, TargetState
-from stackward.model.diagnosis import Diagnosis
+from stackward.core.wording import plain, spoken
+from stackward.model.diagnosis import Diagnosis, DiagnosisCode
 from stackward.model.health import Health, HealthState
 from stackward.model.identity import TargetId, ZoneId
 from stackward.model.plan import ActionName, Guard, HoldReason, Mode, Step
@@ -109,7 +111,7 @@ def _storm(
     _step: Step, scene: Scene, _chosen: Sequence[Step], policy: Policy, _now: datetime
 ) -> HoldReason | None:
     sick, total, limits = len(scene.sick), len(scene.fleet.targets), policy.limits
-    if sick < limits.storm_count or sick / total < limits.storm_share:
+    if not is_storm(sick, total, limits):
         return None
     return HoldReason(
         Guard.STORM, f"{sick} of {total} targets unhealthy, limit {limits.storm_share:.0%}"
@@ -120,12 +122,14 @@ def _fleet_cause(
     step: Step, scene: Scene, _chosen: Sequence[Step], _policy: Policy, _now: datetime
 ) -> HoldReason | None:
     for cause in scene.fleet_diagnoses:
+        if cause.code is DiagnosisCode.STORM:
+            continue  # has a guard of its own
         is_all = cause.subject.zone_id is None and cause.subject.host_id is None
         if is_all or cause.subject.zone_id == step.zone_id or step.target_id in cause.suppresses:
             return HoldReason(Guard.FLEET_CAUSE, cause.sentence)
     api = scene.fleet.sources.get(Source.API)
     if api is None or not api.is_up:
-        why = "was not asked yet" if api is None else api.detail
+        why = "was not asked yet" if api is None else plain(api.detail)
         return HoldReason(Guard.FLEET_CAUSE, f"the CloudStack API does not answer: {why}")
     size = scene.zone_sizes[step.zone_id]
     if size > 1 and scene.zone_sick[step.zone_id] >= size:
@@ -193,7 +197,7 @@ def _zone_budget_spent(
     until = begun[0] + limits.zone_window if begun else None
     return HoldReason(
         Guard.ZONE_BUDGET_SPENT,
-        f"{spent} of {limits.zone_disruptive_max} steps spent in {limits.zone_window}",
+        f"{spent} of {limits.zone_disruptive_max} steps spent within {spoken(limits.zone_window)}",
         until,
     )
 
@@ -301,7 +305,7 @@ def _host_key_changed(
     path = scene.fleet.targets[step.target_id].path
     if path is None or path.leg not in HOST_KEY_LEGS:
         return None
-    return HoldReason(Guard.HOST_KEY_CHANGED, f"another host key: {path.detail}")
+    return HoldReason(Guard.HOST_KEY_CHANGED, f"another host key: {plain(path.detail)}")
 
 
 def _log_not_followed(
@@ -335,7 +339,7 @@ def _not_long_enough(
         return None
     return HoldReason(
         Guard.NOT_LONG_ENOUGH,
-        f"must stand for {rule.stands_for}",
+        f"must stand for {spoken(rule.stands_for)}",
         step.diagnosis.since + rule.stands_for,
     )
 

@@ -7,11 +7,13 @@ a step, a hold with its reason, or a call for a person.
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
+from stackward.core.diagnose import row_words
 from stackward.core.diagnoses import ACTIONABLE, row_of
 from stackward.core.guards import GUARDS, GuardFunction, Scene, first_reason, set_scene
 from stackward.core.ladder import DISRUPTIVE, Exhausted, NextRung, next_rung
 from stackward.core.policy import Policy, Rule
 from stackward.core.state import EffectiveMode, Episode, FleetView, TargetState
+from stackward.core.wording import spoken
 from stackward.model.diagnosis import Diagnosis, DiagnosisCode
 from stackward.model.health import Health
 from stackward.model.identity import TargetId
@@ -28,6 +30,9 @@ from stackward.model.plan import (
 )
 
 Decision = Step | Hold | Escalation
+
+# A person said stop, a step is under way, or a call for all has been made.
+_PATIENT = frozenset({Guard.PAUSED, Guard.OUTCOME_OPEN, Guard.STORM})
 
 
 def make_plan(
@@ -47,16 +52,21 @@ def make_plan(
     scene = set_scene(fleet, health, fleet_diagnoses)
     steps: list[Step] = []
     holds: list[Hold] = []
+    changes_at: list[datetime | None] = []
     escalations = [_for_fleet(cause, fleet) for cause in fleet_diagnoses]
     for state in _subjects(fleet, scene, diagnoses):
         found = diagnoses.get(state.target.id, ())
-        match _decide(state, found, scene, policy):
+        decision = _decide(state, found, scene, policy)
+        if isinstance(decision, Step):
+            reason = first_reason(decision, scene, steps, policy, now, guards)
+            if reason is not None:
+                decision = _hold(state, decision.diagnosis, reason, decision.action)
+        if isinstance(decision, Hold):
+            changes_at.append(decision.reason.until)
+            decision = _end_of_patience(decision, state, found, scene, policy, now)
+        match decision:
             case Step() as step:
-                reason = first_reason(step, scene, steps, policy, now, guards)
-                if reason is None:
-                    steps.append(step)
-                else:
-                    holds.append(_hold(state, step.diagnosis, reason, step.action))
+                steps.append(step)
             case Hold() as hold:
                 holds.append(hold)
             case Escalation() as escalation:
@@ -68,7 +78,7 @@ def make_plan(
         steps=tuple(steps),
         holds=tuple(holds),
         escalations=tuple(escalations),
-        next_check_at=_next_check_at(holds, now),
+        next_check_at=min((at for at in changes_at if at and at > now), default=None),
     )
 
 
@@ -118,7 +128,7 @@ def _decide(
     state: TargetState, found: Sequence[Diagnosis], scene: Scene, policy: Policy
 ) -> Decision | None:
     """What to say about one target, before any guard is asked."""
-    lead = next((one for one in found if one.suppressed_by is None), None)
+    lead = _lead(found)
     is_sick = state.target.id in scene.sick
     if lead is None and not is_sick:
         return None  # the wider cause speaks for it
@@ -128,7 +138,7 @@ def _decide(
             state, found[0], HoldReason(Guard.SUPPRESSED, f"a symptom of {wider}"), action=None
         )
     if lead is None:
-        why = "sick, and no cause is sure yet"
+        why = "sick, and no cause is sure yet: waiting for newer evidence"
         return _hold(state, None, HoldReason(Guard.NOT_CONFIRMED, why), action=None)
     if state.in_flight is not None:
         why = "a step is under way"
@@ -137,6 +147,32 @@ def _decide(
     if lead.code not in ACTIONABLE:
         return _escalation(state, lead, lead.sentence)
     return _climb(state, lead, scene.fleet, policy)
+
+
+def _lead(found: Sequence[Diagnosis]) -> Diagnosis | None:
+    return next((one for one in found if one.suppressed_by is None), None)
+
+
+def _end_of_patience(
+    hold: Hold,
+    state: TargetState,
+    found: Sequence[Diagnosis],
+    scene: Scene,
+    policy: Policy,
+    now: datetime,
+) -> Hold | Escalation:
+    """A person is called for what could be repaired, is sick, and has been held for too long."""
+    lead = _lead(found)
+    if lead is None or lead.code not in ACTIONABLE or state.target.id not in scene.sick:
+        return hold
+    if hold.reason.guard in _PATIENT:
+        return hold
+    done = (at for at in (state.last_action_at, state.advised_at) if at is not None)
+    patience = policy.limits.hold_escalates_after
+    if now - max((lead.since, *done)) <= patience:
+        return hold
+    why = f"Held for more than {spoken(patience)}: {hold.reason.text.rstrip('.')}."
+    return _escalation(state, lead, f"{lead.sentence} {why}")
 
 
 def _climb(state: TargetState, lead: Diagnosis, fleet: FleetView, policy: Policy) -> Decision:
@@ -209,7 +245,7 @@ def _escalation(state: TargetState, lead: Diagnosis, sentence: str) -> Escalatio
         subject_name=state.target.name,
         diagnosis=lead.code,
         sentence=sentence,
-        advice=_advice(lead),
+        advice=_advice(lead, row_words(state)),
     )
 
 
@@ -225,15 +261,10 @@ def _for_fleet(cause: Diagnosis, fleet: FleetView) -> Escalation:
         subject_name=name,
         diagnosis=cause.code,
         sentence=cause.sentence,
-        advice=_advice(cause),
+        advice=_advice(cause, {}),
     )
 
 
-def _advice(cause: Diagnosis) -> str:
+def _advice(cause: Diagnosis, words: Mapping[str, str]) -> str:
     row = row_of(cause)
-    return f"{row.advice} {row.never}"
-
-
-def _next_check_at(holds: Sequence[Hold], now: datetime) -> datetime | None:
-    later = [one.reason.until for one in holds if one.reason.until and one.reason.until > now]
-    return min(later, default=None)
+    return f"{row.advice} {row.never}".format_map(words)

@@ -43,7 +43,8 @@ class Limits:
 
     A share needs a floor in numbers: most zones hold two VMs, so one sick VM is already half.
     The storm stops all steps when at least `storm_count` targets and at least `storm_share` of
-    all are unhealthy at once.
+    all are unhealthy at once. A sick target held for longer than `hold_escalates_after` is a
+    person's.
     """
 
     zone_in_flight_max: int = 1
@@ -52,6 +53,7 @@ class Limits:
     fleet_in_flight_max: int = 4
     storm_share: float = 0.3
     storm_count: int = 3
+    hold_escalates_after: timedelta = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

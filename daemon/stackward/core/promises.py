@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from stackward.core.policy import Policy, Rung
 from stackward.core.state import FleetView, TargetState
+from stackward.core.wording import spoken
 from stackward.model.health import Health, HealthState
 from stackward.model.identity import TargetId, ZoneId
 from stackward.model.outcome import OutcomeKind
@@ -151,7 +152,7 @@ def _zone_budget(
         if at_once[zone_id] > limits.zone_in_flight_max:
             yield f"zone {zone_id}: {at_once[zone_id]} steps at once"
         if in_window[zone_id] > limits.zone_disruptive_max:
-            yield f"zone {zone_id}: {in_window[zone_id]} steps in {limits.zone_window}"
+            yield f"zone {zone_id}: {in_window[zone_id]} steps within {spoken(limits.zone_window)}"
     if planned and at_once.total() > limits.fleet_in_flight_max:
         yield f"{at_once.total()} steps at once in the cloud"
 

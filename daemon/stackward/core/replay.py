@@ -94,8 +94,9 @@ def _fold(state: TargetState, entry: Entry) -> TargetState:
             return replace(state, episode=episode)
         case EntryKind.EPISODE_CLOSED:
             return replace(state, episode=None)
-        case EntryKind.ESCALATED if state.episode is not None:
-            return replace(state, episode=replace(state.episode, is_escalated=True))
+        case EntryKind.ESCALATED if state.episode is not None and entry.diagnosis is not None:
+            called_for = state.episode.called_for | {entry.diagnosis}
+            return replace(state, episode=replace(state.episode, called_for=called_for))
         case EntryKind.INTENT:
             return _start(state, intent_id, entry)
         case EntryKind.BEGUN:

@@ -75,14 +75,22 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Episode:
-    """One time of being sick: the episode, not the condition, owns the ladder and its clock."""
+    """One time of being sick: the episode, not the condition, owns the ladder and its clock.
+
+    `called_for`: the diagnoses that a person was called for in it.
+    """
 
     id: str
     opened_at: datetime
     diagnosis: DiagnosisCode
     attempts: tuple[Attempt, ...] = ()
-    is_escalated: bool = False
+    called_for: frozenset[DiagnosisCode] = frozenset()
     well_since: datetime | None = None
+
+    @property
+    def is_escalated(self) -> bool:
+        """True when a person was called in it."""
+        return bool(self.called_for)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ class DiagnosisCode(StrEnum):
     ZONE_WIDE_FAILURE = "ZoneWideFailure"
     JUMP_UNREACHABLE = "JumpUnreachable"
     CLOUD_API_UNREACHABLE = "CloudApiUnreachable"
+    STORM = "SicknessStorm"
 
 
 @dataclass(frozen=True, slots=True)

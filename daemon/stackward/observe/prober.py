@@ -151,7 +151,7 @@ class Prober:
             self._log.warning("no way into vm", vm=target.name, leg=leg.value, reason=detail)
             self._broken_legs[target.id] = leg
         self._sink.put(PathTold(target_id=target.id, leg=leg, detail=detail, at=self._clock.now()))
-        self._tell_unknown(way, f"no way into the VM: {leg.value}: {detail}")
+        self._tell_unknown(way, f"no way into the VM: {leg.spoken}: {detail}")
 
     def _tell_unknown(self, way: Way, reason: str) -> None:
         now = self._clock.now()

@@ -488,7 +488,7 @@ async def test_a_jump_of_the_clock_makes_no_young_sickness_old():
         await room.clock.sleep(60)
         assert guards_of(room) == {Guard.NOT_LONG_ENOUGH}
         room.clock.set_by = timedelta(hours=2)
-        await room.clock.sleep(20 * 60)
+        await room.clock.sleep(12 * 60)
         assert room.handed_out == []
         assert guards_of(room) == {Guard.NOT_LONG_ENOUGH}
 

@@ -80,7 +80,7 @@ def test_a_cut_way_leaves_the_word_of_cloudstack():
     probes = probes_with(unknown=INSIDE_PROBES)
     well = _health(a_state(probes=probes, path=a_broken_path()))
     assert _is(well) == HEALTHY
-    assert any("inner-tcp" in reason for reason in well.reasons)
+    assert any("no connection to the VM" in reason for reason in well.reasons)
     sick = probes_with(Sign.AGENT_NOT_UP, unknown=INSIDE_PROBES)
     assert _is(_health(a_state(probes=sick, path=a_broken_path()))) == UNHEALTHY
 

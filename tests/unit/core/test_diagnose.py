@@ -13,11 +13,11 @@ from stackward.core.diagnoses import (
     row_of,
     rows_of,
 )
-from stackward.core.state import PathMemory, TargetState
+from stackward.core.state import PathMemory, ProbeMemory, TargetState
 from stackward.errors import Leg
-from stackward.model.diagnosis import Diagnosis, DiagnosisCode
+from stackward.model.diagnosis import Diagnosis, DiagnosisCode, Subject
 from stackward.model.target import HypervisorHost, SshRoute
-from stackward.model.verdict import ProbeName, Sign, Source
+from stackward.model.verdict import Failed, ProbeName, Sign, Source, Unknown
 from tests.builders import (
     DEAD_AGENT,
     HOST,
@@ -26,6 +26,7 @@ from tests.builders import (
     ZONE,
     a_broken_path,
     a_fleet,
+    a_memory,
     a_policy,
     a_state,
     a_target,
@@ -169,6 +170,81 @@ def test_no_way_into_a_vm_that_boots_or_does_not_run_is_no_surprise():
     assert _codes(stopped) == []
 
 
+def _lost(*signs: Sign, stood: float = 30) -> TargetState:
+    """An agent that was lost some seconds ago; the inside answers ever since."""
+    return a_state(probes=probes_with(*signs, stood=seconds(stood), age=seconds(1)))
+
+
+def _but(state: TargetState, *memories: tuple[ProbeName, ProbeMemory]) -> TargetState:
+    return replace(state, probes={**state.probes, **dict(memories)})
+
+
+@pytest.mark.parametrize(
+    ("probe", "signs"),
+    [
+        (ProbeName.AGENT_UNIT, (Sign.LINK_DOWN, Sign.AGENT_NOT_UP)),
+        (ProbeName.AGENT_PROCESS, (Sign.LINK_DOWN,)),
+        (ProbeName.MANAGEMENT, (Sign.LINK_DOWN, Sign.AGENT_NOT_UP)),
+        (ProbeName.AGENT_UNIT, (Sign.AGENT_NOT_UP,)),
+    ],
+)
+def test_an_agent_lives_only_by_words_newer_than_its_loss(
+    probe: ProbeName, signs: tuple[Sign, ...]
+):
+    lost = _lost(*signs)
+    if Sign.LINK_DOWN not in signs:
+        lost = _but(lost, (ProbeName.AGENT_LINK, a_memory(ProbeName.AGENT_LINK, Unknown("?"))))
+    assert _codes(lost) == [C.AGENT_DISCONNECTED]
+    assert _codes(_but(lost, (probe, a_memory(probe, age=seconds(30))))) == []
+
+
+def test_a_connect_that_was_taken_since_the_loss_tells_for_good():
+    lost = _lost(Sign.LINK_DOWN, stood=600)
+    taken = a_memory(ProbeName.MANAGEMENT, age=minutes(9))
+    assert "lives and is" in _found(_but(lost, (ProbeName.MANAGEMENT, taken)))[0].sentence
+
+
+@pytest.mark.parametrize(("stood", "expected"), [(300, []), (301, [C.AGENT_DISCONNECTED])])
+def test_the_wait_for_newer_words_has_an_end(stood: int, expected: list[DiagnosisCode]):
+    lost = _lost(Sign.LINK_DOWN, Sign.AGENT_NOT_UP, stood=stood)
+    untried = a_memory(ProbeName.MANAGEMENT, Unknown("not tried"))
+    found = _found(_but(lost, (ProbeName.MANAGEMENT, untried)))
+    assert [one.code for one in found] == expected
+    assert all("Nothing from inside the VM tells why." in one.sentence for one in found)
+
+
+def test_an_agent_that_never_connected_is_not_called_disconnected_while_it_is_young():
+    lost = _lost(Sign.LINK_DOWN, Sign.AGENT_ABSENT)
+    young = replace(lost, target=replace(lost.target, created_at=NOW - minutes(8)), booted_at=None)
+    assert _codes(young) == []
+    assert _codes(lost) == [C.AGENT_NEVER_CONNECTED]
+
+
+def test_one_vain_connect_is_enough_where_the_link_is_lost_beyond_doubt():
+    vain = Failed(Sign.MANAGEMENT_UNREACHABLE, "10.0.0.1:8250 refused")
+    once = (ProbeName.MANAGEMENT, a_memory(ProbeName.MANAGEMENT, vain, times=1))
+    assert _codes(_but(_lost(Sign.LINK_DOWN), once)) == [C.MANAGEMENT_UNREACHABLE]
+    unsure = a_memory(ProbeName.AGENT_LINK, Failed(Sign.LINK_DOWN, "no socket"), times=2)
+    assert _codes(_but(_lost(), once, (ProbeName.AGENT_LINK, unsure))) == []
+
+
+def test_sentences_are_free_of_codes():
+    broken = replace(a_broken_path(Leg.JUMP_TCP), detail="kvm1: [Errno 111] Connect call failed")
+    state = a_state(path=broken)
+    away = replace(an_api(is_up=False), detail="[Errno 111] refused", since=NOW - minutes(5))
+    judged = judge(a_fleet(state, sources={Source.API: away}))
+    causes = (*judged.fleet_diagnoses, *judged.diagnoses[state.target.id])
+    assert len(causes) == 3
+    for cause in causes:
+        assert "Errno" not in cause.sentence
+        assert "jump-tcp" not in cause.sentence
+
+
+def test_a_changed_host_key_names_the_template_whose_key_to_forget():
+    (call,) = judge(a_fleet(a_state(path=a_broken_path(Leg.INNER_HOST_KEY)))).plan.escalations
+    assert "`stackward forget-host-keys template-1`" in call.advice
+
+
 def test_since_is_when_the_last_needed_sign_came():
     state = _silent(*DEAD, stood=minutes(9))
     assert state.probes[ProbeName.CLOUD_AGENT].since == NOW - minutes(9)
@@ -219,6 +295,27 @@ def test_a_zone_with_a_vm_that_is_well_does_not_fail_as_a_whole():
 
 def test_a_lone_vm_is_not_a_zone():
     assert _fleet_codes(a_state("s-1-VM", *DEAD_AGENT)) == []
+
+
+@pytest.mark.parametrize(
+    "signs", [(Sign.DISK_FULL,), (Sign.MOUNT_HUNG,), (Sign.UNIT_STOPPED,), (Sign.VM_NOT_RUNNING,)]
+)
+def test_what_is_wrong_with_one_vm_alone_is_no_failure_of_the_zone(signs: tuple[Sign, ...]):
+    local = replace(_silent(*signs), target=a_target("s-1-VM"))
+    other = a_state("v-2-VM", Sign.MANAGEMENT_UNREACHABLE, Sign.LINK_DOWN)
+    judged = judge(a_fleet(local, other))
+    assert judged.fleet_diagnoses == ()
+    assert {one.subject_name for one in judged.plan.escalations} == {"s-1-VM", "v-2-VM"}
+
+
+def test_a_storm_is_one_call_for_the_whole_cloud():
+    sick = [a_state(f"v-{n}-VM", *DEAD_AGENT) for n in range(3)]
+    well = [a_state(f"s-{n}-VM") for n in range(6)]
+    judged = judge(a_fleet(*sick, *well))
+    (cause,) = judged.fleet_diagnoses
+    assert (cause.code, cause.subject) == (C.STORM, Subject())
+    assert cause.sentence == "3 of 9 system VMs are sick at once: AgentDown on 3."
+    assert [one.code for one in judge(a_fleet(*sick[:2], *well)).fleet_diagnoses] == []
 
 
 def test_agents_stopped_by_people_are_no_failure_of_the_zone():
@@ -291,7 +388,7 @@ def test_a_cause_marked_once_stays_marked_by_the_first():
 
 
 def test_nothing_found_in_nothing():
-    assert diagnose_fleet(a_fleet(), {}, a_policy(), NOW) == ()
+    assert diagnose_fleet(a_fleet(), {}, {}, a_policy(), NOW) == ()
 
 
 # --- the table itself ---------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """One time of being sick: opens, is told once, closes."""
 
+from dataclasses import replace
+
 from stackward.core.episodes import advance_episode, close_gone, mark_escalated, new_escalations
 from stackward.core.state import TargetState
 from stackward.model.diagnosis import DiagnosisCode, Subject
@@ -89,6 +91,16 @@ def test_a_person_is_called_once_in_an_episode():
     )
     assert mark_escalated(state, call, NOW) == (state, ())
     assert mark_escalated(a_state(), call, NOW) == (a_state(), ())
+
+
+def test_a_person_is_called_again_when_the_cause_turns_out_to_be_another():
+    call = _call(target_id=a_state().target.id)
+    other = replace(call, diagnosis=DiagnosisCode.MANAGEMENT_UNREACHABLE)
+    state, _ = mark_escalated(a_sick_state(), call, NOW)
+    state, (entry,) = mark_escalated(state, other, NOW)
+    assert entry.diagnosis is DiagnosisCode.MANAGEMENT_UNREACHABLE
+    assert mark_escalated(state, call, NOW) == (state, ())
+    assert mark_escalated(state, other, NOW) == (state, ())
 
 
 def test_the_episode_of_a_vm_that_is_gone_is_over():

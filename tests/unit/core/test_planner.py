@@ -1,6 +1,7 @@
 """What the plan says about each sick target."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,9 @@ from stackward.model.outcome import OutcomeKind
 from stackward.model.plan import ActionName, Guard, Mode
 from stackward.model.verdict import Sign, Source
 from tests.builders import (
+    DEAD_AGENT,
     NOW,
+    ZONE,
     a_fleet,
     a_policy,
     a_position,
@@ -23,6 +26,7 @@ from tests.builders import (
     an_api,
     an_episode,
     minutes,
+    probes_with,
     seconds,
 )
 from tests.judging import judge
@@ -108,6 +112,62 @@ def test_two_steps_in_one_plan_do_not_share_a_zone():
     plan = judge(a_fleet(a_sick_state("s-1-VM"), a_sick_state("v-2-VM"), *others)).plan
     assert [step.target_name for step in plan.steps] == ["s-1-VM"]
     assert [hold.reason.guard for hold in plan.holds] == [Guard.ZONE_BUSY]
+
+
+def _stood(minutes_: float, **changes: Any) -> TargetState:
+    """A dead agent that has been so for a while."""
+    signs = probes_with(*DEAD_AGENT, stood=minutes(minutes_))
+    return replace(a_sick_state(), probes=signs, **changes)
+
+
+def test_who_is_held_for_too_long_is_a_persons():
+    spent = {ZONE.id: (NOW - minutes(20),) * 3}
+    (hold,) = judge(a_fleet(WELL, _stood(15), zone_actions=spent)).plan.holds
+    assert hold.reason.text == "3 of 3 steps spent within 1 h"
+    plan = judge(a_fleet(WELL, _stood(16), zone_actions=spent)).plan
+    assert plan.holds == ()
+    assert plan.next_check_at == NOW + minutes(40)
+    (call,) = plan.escalations
+    why = "Held for more than 15 min: 3 of 3 steps spent within 1 h."
+    assert call.sentence.endswith(why)
+
+
+def test_without_a_rule_a_person_is_called_in_the_end():
+    policy = a_policy(a_rule(zones=frozenset(), every_zone=False))
+    (hold,) = judge(a_fleet(WELL, _stood(15)), policy).plan.holds
+    assert hold.reason.guard is Guard.NO_RULE
+    (call,) = judge(a_fleet(WELL, _stood(16)), policy).plan.escalations
+    assert "no rule for AgentDown" in call.sentence
+
+
+@pytest.mark.parametrize(
+    ("around", "changes", "guard"),
+    [
+        ({"pause_reason": "maintenance"}, {}, Guard.PAUSED),
+        ({}, {"in_flight": IntentId("i"), "in_flight_action": RESTART}, Guard.OUTCOME_OPEN),
+        (
+            {"zone_actions": {ZONE.id: (NOW - minutes(20),) * 3}},
+            {"last_action": RESTART, "last_action_at": NOW - minutes(14)},
+            Guard.ZONE_BUDGET_SPENT,
+        ),
+    ],
+)
+def test_patience_does_not_end_where_a_person_or_a_step_is_at_work(
+    around: dict[str, Any], changes: dict[str, Any], guard: Guard
+):
+    plan = judge(a_fleet(WELL, _stood(60, **changes), **around)).plan
+    assert [hold.reason.guard for hold in plan.holds] == [guard]
+    assert plan.escalations == ()
+
+
+def test_in_a_storm_the_call_for_all_is_enough():
+    sick = [
+        replace(_stood(60), target=a_target(f"v-{n}-VM", zone_id=ZoneId(f"z{n}"))) for n in range(3)
+    ]
+    well = [a_state(f"s-{n}-VM") for n in range(3)]
+    plan = judge(a_fleet(*sick, *well)).plan
+    assert [hold.reason.guard for hold in plan.holds] == [Guard.STORM] * 3
+    assert [call.diagnosis for call in plan.escalations] == [DiagnosisCode.STORM]
 
 
 def test_the_next_check_is_the_earliest_moment_that_a_hold_names():

@@ -31,6 +31,7 @@ def _step(number: int, kind: OutcomeKind | None, *, begun: bool = True) -> list[
     return rows
 
 
+CALLED = DiagnosisCode.AGENT_DISCONNECTED
 OPENED = _row(
     EntryKind.EPISODE_OPENED, 0, episode_id="episode-1", diagnosis=DiagnosisCode.AGENT_DOWN
 )
@@ -76,9 +77,9 @@ def test_an_intent_that_never_began_is_no_attempt():
 
 
 def test_a_call_for_a_person_is_not_made_again_after_a_restart():
-    state = _replayed(OPENED, _row(EntryKind.ESCALATED, 5))
+    state = _replayed(OPENED, _row(EntryKind.ESCALATED, 5, diagnosis=CALLED))
     assert state.episode is not None
-    assert state.episode.is_escalated
+    assert state.episode.called_for == {CALLED}
 
 
 def test_advice_given_is_remembered():
