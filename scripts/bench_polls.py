@@ -96,7 +96,9 @@ async def serve(way: str, vms: int) -> None:
             ),
             flush=True,
         )
-        await asyncio.Event().wait()
+        told_to_end = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told_to_end.set)
+        await told_to_end.wait()
 
 
 def measure(way: str, vms: int, seconds: float, ssh_polls: int) -> tuple[float, float, float]:
