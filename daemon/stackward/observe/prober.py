@@ -81,9 +81,10 @@ class Prober:
 
     async def _poll_for_ever(self, target_id: TargetId) -> None:
         interval = self._settings.interval_seconds
-        # The first polls of a fleet are spread over one interval, or a second if that is less.
+        # A fleet is looked at once within a second, so that it is soon known; from then on its
+        # polls are spread evenly, each VM at its own place in the interval.
         await self._clock.sleep(self._random.uniform(0, min(interval, 1.0)))
-        due = self._clock.monotonic()
+        due = self._clock.monotonic() - interval * self._random.uniform(0, 0.9)
         while True:
             # A channel outlives its task, and no tick may come twice on one: one count for all.
             await self._poll(self._roster.way(target_id), next(self._ticks))

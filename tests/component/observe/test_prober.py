@@ -1,7 +1,7 @@
 """Everybody is asked in their own rhythm, and nobody waits for those who do not answer."""
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -187,14 +187,27 @@ async def test_a_transport_that_never_ends_is_cut_off_by_the_prober():
 
 
 @virtually
-async def test_the_first_polls_of_a_fleet_are_spread_out():
+async def test_the_first_polls_of_a_fleet_come_within_a_second_and_not_at_once():
     tower, guests = Watchtower(), FakeGuests()
     tower.publish(*many(100))
     async with running(a_prober(tower, guests).run):
         await asyncio.sleep(2)
-    moments = sorted(at for _, at, _ in guests.asked)
+    first = {asked[0]: asked[1] for asked in reversed(guests.asked)}
+    moments = sorted(first.values())
     assert len(moments) == 100
-    assert moments[-1] - moments[0] > timedelta(seconds=0.5)
+    assert timedelta(seconds=0.5) < moments[-1] - moments[0] <= timedelta(seconds=1.1)
+
+
+@virtually
+async def test_the_later_polls_of_a_fleet_are_spread_over_the_interval():
+    tower, guests = Watchtower(), FakeGuests()
+    tower.publish(*many(200))
+    async with running(a_prober(tower, guests).run):
+        await asyncio.sleep(32)
+    began = min(at for _, at, _ in guests.asked)
+    by_second = Counter(int((at - began).total_seconds()) for _, at, _ in guests.asked)
+    # 20 a second on average; all at once would be 200.
+    assert all(by_second[second] < 60 for second in range(12, 30))
 
 
 @virtually
