@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 DEV    := $(VENV)/.ready-dev
 
-.PHONY: help setup demo test quick lint fmt ci bench build lock clean
+.PHONY: help setup demo test quick lint fmt ci bench bench-logs bench-tail fuzz build lock clean
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
 
@@ -38,11 +38,20 @@ ci: $(DEV)       ## what CI runs: lint, wheel, every test with nothing left out
 bench: $(DEV)    ## CPU per poll beside one ssh per poll (under three minutes)
 	@$(BIN)/python scripts/bench_polls.py
 
+bench-logs: $(DEV) ## lines per CPU second beside mtail (under four minutes)
+	@$(BIN)/python scripts/bench_logs.py
+
+bench-tail: $(DEV) ## from a line written in a VM to /metrics, at 200 VMs (under two minutes)
+	@$(BIN)/python scripts/bench_tail.py
+
+fuzz: $(DEV)     ## ten minutes of odd bytes for readers of logs (SECONDS=600)
+	@scripts/fuzz $(or $(SECONDS),600)
+
 build: $(DEV)    ## the wheel
 	@$(BIN)/python -m hatchling build -t wheel
 
 lock:            ## pin requirements again, with hashes and without index addresses (needs uv)
-	@for f in runtime dev; do uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/$$f.in -o requirements/$$f.txt; done
+	@for f in runtime dev; do uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-markers --no-header requirements/$$f.in -o requirements/$$f.txt; done
 
 clean:           ## remove what the targets made
 	@rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

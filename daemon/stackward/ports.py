@@ -119,6 +119,12 @@ class Guests(Protocol):
     async def close(self) -> None: ...
 
 
+class LogFiles(Protocol):
+    """Logs that are not in a system VM, by name; what `follow` yields is as in `Guests`."""
+
+    def follow(self, name: str, resume: LogPosition | None) -> AsyncIterator[LogChunk]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryFilter:
     """Which entries. None: any."""

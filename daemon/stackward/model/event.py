@@ -1,6 +1,7 @@
 """What the rooms tell the control loop: the closed union that `reduce` consumes."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from stackward.errors import Leg
@@ -8,7 +9,7 @@ from stackward.model.guest import GuestMarks, GuestReadings, LogPosition
 from stackward.model.identity import IntentId, TargetId
 from stackward.model.outcome import Outcome
 from stackward.model.plan import ActionName
-from stackward.model.sighting import Sighting
+from stackward.model.sighting import EventClass, Sighting
 from stackward.model.target import Inventory
 from stackward.model.verdict import Observation, Source
 
@@ -58,7 +59,8 @@ class PathTold:
 class Sighted:
     """One stretch of a log was read up to `position`, with these events in it (maybe none).
 
-    `position` None: the log is no longer followed. `gap_bytes_min` as in LogChunk.
+    `position` None: the log is no longer followed. `gap_bytes_min` as in LogChunk. `counted` are
+    events that came in too great numbers to be told one by one: they count, beside `sightings`.
     """
 
     target_id: TargetId
@@ -66,6 +68,7 @@ class Sighted:
     position: LogPosition | None
     at: datetime
     gap_bytes_min: int | None = 0
+    counted: Mapping[EventClass, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,7 +63,8 @@ class LogChunk:
     """Whole lines of one log file, `start` the position of the first byte, `end` after the last.
 
     `gap_bytes_min` counts bytes that are known to have been destroyed before `start` (None: lines
-    may be missing and nobody can say how many). 0: nothing is missing.
+    may be missing and nobody can say how many). 0: nothing is missing. `behind_bytes` is what the
+    file held behind `end` when it was read, as far as that is known.
     """
 
     lines: tuple[bytes, ...]
@@ -71,6 +72,7 @@ class LogChunk:
     end: LogPosition
     received_at: datetime
     gap_bytes_min: int | None = 0
+    behind_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
