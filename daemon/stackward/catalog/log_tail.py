@@ -21,10 +21,12 @@ Rules of the room:
 1. Bytes become lines only when a K has confirmed them, and its offset must agree with our count.
 2. What cannot be is `TailGarbled`: the caller ends the channel and resumes from its own place.
 3. Only whole lines leave, except the last one of a file that has ended without a newline.
-4. A line that was cut is the last of its chunk, so offsets counted from `start` stay true.
+4. A line that was cut is the last of its chunk, so offsets counted from `start` stay true; so is
+   one that ended with its file, and has got a newline from us.
 """
 
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -66,15 +68,17 @@ class LogTailSettings:
 
 @dataclass(frozen=True, slots=True)
 class RawChunk:
-    """Whole lines of one file without their newlines; empty: only a place became known.
+    """Whole lines of one file; everything is as in `LogChunk`."""
 
-    `gap_bytes_min` is as in `LogChunk`: None where lines before `start` may be missing.
-    """
-
-    lines: tuple[bytes, ...]
+    data: bytes
     start: LogPosition
     end: LogPosition
     gap_bytes_min: int | None = 0
+
+    @property
+    def lines(self) -> tuple[bytes, ...]:
+        """The lines without their newlines."""
+        return tuple(self.data.split(b"\n")[:-1])
 
 
 def log_tail_command(settings: LogTailSettings, resume: LogPosition | None) -> str:
@@ -226,14 +230,13 @@ class TailReader:
         self._file = new
         self.is_waiting = False
         self.position = new_start
-        chunks.append(RawChunk((), new_start, new_start, gap))
+        chunks.append(RawChunk(b"", new_start, new_start, gap))
         return chunks
 
     def _take_last_line(self, old: LogPosition) -> RawChunk:
         """The file ended without a newline: its last line is what there is of it."""
         start = replace(old, offset=old.offset - self._line_length)
-        line = self._end_line(b"")
-        return RawChunk((line,), start, old)
+        return RawChunk(self._end_line(b"\n"), start, old)
 
     def _confirm(self, file: LogPosition, offset: int) -> list[RawChunk]:
         if offset - file.offset != len(self._held):
@@ -249,7 +252,7 @@ class TailReader:
         done = 0
         while (end := self._stretch_end(fresh, done)) > done:
             stop = file.offset - len(fresh) + end
-            chunks += self._whole_lines(file, fresh[done : end - 1].split(b"\n"), line_start)
+            chunks += self._whole_lines(file, fresh[done:end], line_start)
             done, line_start = end, stop
         if chunks:
             self.position = chunks[-1].end
@@ -263,43 +266,57 @@ class TailReader:
         fits = begin + self._settings.chunk_bytes_max
         return (fresh.rfind(b"\n", begin, fits) + 1) or (fresh.find(b"\n", fits) + 1)
 
-    def _whole_lines(self, file: LogPosition, pieces: list[bytes], begin: int) -> list[RawChunk]:
+    def _whole_lines(self, file: LogPosition, fresh: bytes, begin: int) -> Iterator[RawChunk]:
         """One chunk, and another behind each line that has to be cut."""
-        chunks: list[RawChunk] = []
-        first_length = self._line_length + len(pieces[0])
-        pieces_length = sum(map(len, pieces)) + len(pieces)
-        stop = begin + self._line_length + pieces_length
-        longest = max(map(len, pieces))
-        if max(longest, first_length) <= self._settings.line_bytes_max:
-            pieces[0] = self._end_line(pieces[0])
-            return [_chunk(file, pieces, begin, stop)]
-        lines: list[bytes] = []
-        at = begin
-        for piece in pieces:
-            length = self._line_length + len(piece)
-            at += length + 1
-            lines.append(self._end_line(piece))
-            if length > self._settings.line_bytes_max:
-                chunks.append(_chunk(file, lines, begin, at))
-                lines, begin = [], at
-        if lines:
-            chunks.append(_chunk(file, lines, begin, at))
-        return chunks
+        limit = self._settings.line_bytes_max
+        if self._line_length:
+            first_end = fresh.find(b"\n") + 1
+            stop = begin + self._line_length + first_end
+            is_cut = self._line_length + first_end - 1 > limit
+            first = self._end_line(fresh[:first_end])
+            fresh = fresh[first_end:]
+            if is_cut:
+                yield _chunk(file, first, begin, stop)
+                begin = stop
+            else:
+                fresh = first + fresh
+        while (long := _long_line(fresh, limit)) is not None:
+            at, end = long
+            self._count_cut(end - 1 - at)
+            yield _chunk(file, fresh[: at + limit] + b"\n", begin, begin + end)
+            fresh, begin = fresh[end:], begin + end
+        if fresh:
+            yield _chunk(file, fresh, begin, begin + len(fresh))
 
     def _end_line(self, piece: bytes) -> bytes:
-        length = self._line_length + len(piece)
-        line = bytes(self._line) + piece if self._line else piece
+        """The line that ends with this piece, its newline with it."""
+        length = self._line_length + len(piece) - 1
+        line = bytes(self._line) + piece
         if length > self._settings.line_bytes_max:
-            self.lines_cut += 1
-            self.bytes_cut += length - self._settings.line_bytes_max
-            line = line[: self._settings.line_bytes_max]
+            self._count_cut(length)
+            line = line[: self._settings.line_bytes_max] + b"\n"
         self._line.clear()
         self._line_length = 0
         return line
 
+    def _count_cut(self, length: int) -> None:
+        self.lines_cut += 1
+        self.bytes_cut += length - self._settings.line_bytes_max
 
-def _chunk(file: LogPosition, lines: list[bytes], begin: int, end: int) -> RawChunk:
-    return RawChunk(tuple(lines), replace(file, offset=begin), replace(file, offset=end))
+
+def _chunk(file: LogPosition, data: bytes, begin: int, end: int) -> RawChunk:
+    return RawChunk(data, replace(file, offset=begin), replace(file, offset=end))
+
+
+def _long_line(data: bytes, limit: int) -> tuple[int, int] | None:
+    """The first line longer than `limit`: where it begins, and where the next one does."""
+    at = 0
+    while len(data) - at > limit + 1:
+        end = data.rfind(b"\n", at, at + limit + 1)
+        if end < 0:
+            return at, data.find(b"\n", at) + 1
+        at = end + 1
+    return None
 
 
 def _number(word: str) -> int:

@@ -62,17 +62,25 @@ class LogPosition:
 class LogChunk:
     """Whole lines of one log file, `start` the position of the first byte, `end` after the last.
 
+    `data` holds the lines, each with its newline; empty: only a place became known. Offsets counted
+    from `start` are true in it. Its last line may have been cut, or have got the newline that the
+    file lacks: then `end` alone says how far it went.
     `gap_bytes_min` counts bytes that are known to have been destroyed before `start` (None: lines
     may be missing and nobody can say how many). 0: nothing is missing. `behind_bytes` is what the
     file held behind `end` when it was read, as far as that is known.
     """
 
-    lines: tuple[bytes, ...]
+    data: bytes
     start: LogPosition
     end: LogPosition
     received_at: datetime
     gap_bytes_min: int | None = 0
     behind_bytes: int = 0
+
+    @property
+    def lines(self) -> tuple[bytes, ...]:
+        """The lines without their newlines."""
+        return tuple(self.data.split(b"\n")[:-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

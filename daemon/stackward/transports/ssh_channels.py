@@ -265,7 +265,7 @@ class TailChannel:
         for chunk in chunks:
             self._chunks.append(
                 LogChunk(
-                    lines=chunk.lines,
+                    data=chunk.data,
                     start=chunk.start,
                     end=chunk.end,
                     received_at=now,

@@ -68,7 +68,7 @@ class Tail:
         size = sum(len(line) + 1 for line in lines)
         self._end = replace(start, offset=start.offset + size)
         chunk = LogChunk(
-            lines=lines,
+            data=b"".join(line + b"\n" for line in lines),
             start=start,
             end=self._end,
             received_at=self.tower.clock.now(),

@@ -80,7 +80,7 @@ class PlainTail:
             self._is_new, lines = False, lines[1:]  # "here"
         start = self._at
         self._at = replace(start, offset=start.offset + sum(len(line) + 1 for line in lines))
-        return (RawChunk(lines, start, self._at),)
+        return (RawChunk(b"".join(line + b"\n" for line in lines), start, self._at),)
 
 
 KIT = LoopKit(

@@ -39,7 +39,7 @@ def chunk(
 ) -> LogChunk:
     end = offset + sum(len(line) + 1 for line in lines)
     return LogChunk(
-        lines=lines,
+        data=b"".join(line + b"\n" for line in lines),
         start=at(offset, generation),
         end=at(end, generation),
         received_at=received_at,

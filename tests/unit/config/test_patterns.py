@@ -38,16 +38,16 @@ def builtin() -> SignatureSet:
 
 def events_of(path: Path, signatures: SignatureSet, role: VmRole) -> dict[int, EventClass]:
     """The event of each line that has one, by its number."""
-    lines = tuple(path.read_bytes().splitlines())
+    data = path.read_bytes()
     place = LogPosition(
         device_inode="1:2", fingerprint="", fingerprint_bytes=0, generation=1, offset=0
     )
     numbers, offset = {}, 0
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(data.splitlines(), 1):
         numbers[offset] = number
         offset += len(line) + 1
     assembler = RecordAssembler()
-    chunk = LogChunk(lines=lines, start=place, end=place, received_at=NOW)
+    chunk = LogChunk(data=data, start=place, end=place, received_at=NOW)
     reading = LogReading(signatures, role)
     told = [reading.read(record, NOW) for record in (*assembler.feed(chunk), *assembler.close())]
     return {
