@@ -209,6 +209,7 @@ def _sighted(log: LogMemory, event: Sighted) -> LogMemory:
         counts=counts,
         gaps=log.gaps + (1 if is_gap else 0),
         gap_bytes=log.gap_bytes + (event.gap_bytes_min or 0),
+        flow=event.flow or log.flow,
     )
 
 

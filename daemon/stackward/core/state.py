@@ -11,6 +11,7 @@ from stackward.errors import Leg
 from stackward.model.diagnosis import DiagnosisCode
 from stackward.model.guest import GuestMarks, GuestReadings, LogPosition
 from stackward.model.identity import HostId, IntentId, ServiceId, TargetId, ZoneId
+from stackward.model.log_flow import LogFlow
 from stackward.model.outcome import OutcomeKind
 from stackward.model.plan import ActionName, Mode
 from stackward.model.sighting import EventClass, Sighting
@@ -61,6 +62,7 @@ class LogMemory:
     counts: Mapping[EventClass, int] = field(default_factory=dict)
     gaps: int = 0
     gap_bytes: int = 0
+    flow: LogFlow = field(default_factory=LogFlow)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from stackward.errors import Leg
 from stackward.model.guest import GuestMarks, GuestReadings, LogPosition
 from stackward.model.identity import IntentId, TargetId
+from stackward.model.log_flow import LogFlow
 from stackward.model.outcome import Outcome
 from stackward.model.plan import ActionName
 from stackward.model.sighting import EventClass, Sighting
@@ -61,6 +62,7 @@ class Sighted:
 
     `position` None: the log is no longer followed. `gap_bytes_min` as in LogChunk. `counted` are
     events that came in too great numbers to be told one by one: they count, beside `sightings`.
+    `flow` holds the counters of this log up to here, None where nobody keeps them.
     """
 
     target_id: TargetId
@@ -69,6 +71,7 @@ class Sighted:
     at: datetime
     gap_bytes_min: int | None = 0
     counted: Mapping[EventClass, int] = field(default_factory=dict)
+    flow: LogFlow | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
