@@ -10,7 +10,7 @@ a stretch keeps its place and a ready line.
 from collections import Counter, OrderedDict
 from dataclasses import replace
 
-from stackward.model.event import Event, Observed, PathTold, Sighted
+from stackward.model.event import Event, ManagementSaid, Observed, PathTold, Sighted
 from stackward.model.sighting import EventClass
 
 Key = tuple[str, ...]
@@ -42,6 +42,9 @@ class Inbox:
             case Sighted() if is_full and event.sightings:
                 self.dropped["sighted"] += len(event.sightings)
                 return
+            case ManagementSaid() if is_full:
+                self.dropped["management-said"] += len(event.lines)
+                return
             case Sighted() if self._sightings + len(event.sightings) > self._sightings_max:
                 event = self._thinned(event)
                 key = (str(self._arrivals),)
@@ -61,7 +64,7 @@ class Inbox:
 
     def _drop_oldest(self) -> None:
         for key, event in self._waiting.items():
-            if isinstance(event, Observed | PathTold | Sighted):
+            if isinstance(event, Observed | PathTold | Sighted | ManagementSaid):
                 del self._waiting[key]
                 self._sightings -= _sightings_of(event)
                 self.dropped["oldest"] += 1

@@ -12,7 +12,15 @@ from stackward.core.ladder import DISRUPTIVE
 from stackward.core.reduce import fold_zone_actions, reduce
 from stackward.core.replay import Remembered
 from stackward.core.state import FleetView, SourceMemory, TargetState
-from stackward.model.event import Event, SourceTold, StepBegun, TargetsListed
+from stackward.core.timeline import fold_management_log
+from stackward.model.correlation import ManagementLog
+from stackward.model.event import (
+    Event,
+    ManagementLogTold,
+    SourceTold,
+    StepBegun,
+    TargetsListed,
+)
 from stackward.model.identity import HostId, ServiceId, TargetId, ZoneId
 from stackward.model.target import Capabilities, HypervisorHost, Witness, Zone
 from stackward.model.verdict import Source
@@ -31,6 +39,7 @@ class Picture:
         self._witness: Witness | None = None
         self._unreadable: tuple[str, ...] = ()
         self._sources: dict[Source, SourceMemory] = {}
+        self._management_logs: dict[str, ManagementLog] = {}
         self._departed: Mapping[ServiceId, TargetId] = {}
         self._zone_actions: Mapping[ZoneId, tuple[datetime, ...]] = remembered.zone_actions
 
@@ -41,6 +50,10 @@ class Picture:
                 return self._fold_listing(event, now)
             case SourceTold():
                 self._fold_source(event)
+                return ()
+            case ManagementLogTold():
+                told = fold_management_log(self._management_logs.get(event.name), event)
+                self._management_logs[event.name] = told
                 return ()
             case _:
                 state = self.targets.get(event.target_id)
@@ -75,6 +88,7 @@ class Picture:
             inventory_witness=self._witness,
             unreadable=self._unreadable,
             sources=dict(self._sources),
+            management_logs=dict(self._management_logs),
             zone_actions=self._zone_actions,
             successors={
                 state.target.service: state.target.id

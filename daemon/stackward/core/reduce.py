@@ -18,7 +18,10 @@ from stackward.core.state import (
     ProbeMemory,
     TargetState,
 )
+from stackward.core.timeline import keep, own_lines
+from stackward.model.correlation import LogLine
 from stackward.model.event import (
+    ManagementSaid,
     Observed,
     PathTold,
     Sighted,
@@ -52,7 +55,9 @@ def reduce(state: TargetState, event: TargetEvent) -> TargetState:
         case PathTold():
             return _path_told(state, event)
         case Sighted():
-            return replace(state, log=_sighted(state.log, event))
+            return replace(state, log=_sighted(state.log, event), timeline=_own(state, event))
+        case ManagementSaid():
+            return replace(state, timeline=keep(state.timeline, event.lines))
         case StepStarted():
             return _step_started(state, event)
         case StepBegun():
@@ -211,6 +216,15 @@ def _sighted(log: LogMemory, event: Sighted) -> LogMemory:
         gap_bytes=log.gap_bytes + (event.gap_bytes_min or 0),
         flow=event.flow or log.flow,
     )
+
+
+def _own(state: TargetState, event: Sighted) -> tuple[LogLine, ...]:
+    """The VM's timeline with what is new in its own log."""
+    fresh = tuple(sighting for sighting in event.sightings if _is_news(state.log, sighting))
+    if not fresh:
+        return state.timeline
+    offset = state.readings.clock_offset_seconds
+    return keep(state.timeline, own_lines(fresh, offset))
 
 
 def _is_news(log: LogMemory, sighting: Sighting) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from stackward.errors import Leg
+from stackward.model.correlation import LogLine, ManagementLog
 from stackward.model.diagnosis import DiagnosisCode
 from stackward.model.guest import GuestMarks, GuestReadings, LogPosition
 from stackward.model.identity import HostId, IntentId, ServiceId, TargetId, ZoneId
@@ -107,6 +108,7 @@ class TargetState:
     probes: Mapping[ProbeName, ProbeMemory] = field(default_factory=dict)
     path: PathMemory | None = None
     log: LogMemory = field(default_factory=LogMemory)
+    timeline: tuple[LogLine, ...] = ()  # of its own log and of the management servers'
     marks: GuestMarks = field(default_factory=GuestMarks)
     marks_at: datetime | None = None
     booted_at: datetime | None = None
@@ -156,6 +158,7 @@ class FleetView:
     demotion: str | None = None  # None: not demoted
     journal_trouble: str = ""
     capabilities: frozenset[str] | None = None
+    management_logs: Mapping[str, ManagementLog] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

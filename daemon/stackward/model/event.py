@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from stackward.errors import Leg
+from stackward.model.correlation import LogLine
 from stackward.model.guest import GuestMarks, GuestReadings, LogPosition
 from stackward.model.identity import IntentId, TargetId
 from stackward.model.log_flow import LogFlow
@@ -105,5 +106,32 @@ class StepFinished:
     at: datetime
 
 
-TargetEvent = Observed | PathTold | Sighted | StepStarted | StepBegun | StepFinished
-Event = TargetEvent | TargetsListed | SourceTold
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagementSaid:
+    """Lines of a management server's log that speak of one VM."""
+
+    target_id: TargetId
+    lines: tuple[LogLine, ...]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagementLogTold:
+    """A management server's log is followed, or is not; and what it said of the server itself.
+
+    `spoke_at`: a minute, on our clock, in which it said anything. None: nothing new.
+    """
+
+    name: str
+    is_followed: bool
+    at: datetime
+    detail: str = ""
+    clock_offset: timedelta | None = None
+    spoke_at: datetime | None = None
+    lines: tuple[LogLine, ...] = ()
+
+
+TargetEvent = (
+    Observed | PathTold | Sighted | ManagementSaid | StepStarted | StepBegun | StepFinished
+)
+Event = TargetEvent | TargetsListed | SourceTold | ManagementLogTold
