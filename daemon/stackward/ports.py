@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from stackward.core.snapshot import Snapshot
+from stackward.core.state import LogMemory
 from stackward.model.entry import Entry, EntryKind, OpenIntent, StoredEntry
 from stackward.model.event import Event
 from stackward.model.guest import CommandReply, FactBlock, LogChunk, LogPosition
@@ -147,8 +148,14 @@ class Journal(Protocol):
         """Oldest first: what core.replay needs. Includes every entry of episodes still open."""
         ...
 
-    async def log_positions(self) -> Mapping[TargetId, LogPosition]: ...
-    async def save_log_positions(self, positions: Mapping[TargetId, LogPosition]) -> None: ...
+    async def logs(self) -> Mapping[str, LogMemory]:
+        """What the lines of each log have done, by the id of its VM or the name of the log."""
+        ...
+
+    async def save_logs(self, logs: Mapping[str, LogMemory]) -> None:
+        """Save each log's place and effects, all of them or none. One never read is passed over."""
+        ...
+
     async def close(self) -> None: ...
 
 

@@ -1,12 +1,14 @@
 """The journal in memory: outlives its daemon, not the test. Kept honest by the contract suite."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
+from stackward.core.state import LogMemory
 from stackward.errors import JournalError
 from stackward.model.entry import Entry, EntryKind, OpenIntent, StoredEntry
-from stackward.model.guest import LogPosition
-from stackward.model.identity import IntentId, TargetId
+from stackward.model.identity import IntentId
+from stackward.model.log_flow import LogFlow
 from stackward.ports import EntryFilter
 
 CLOSING = frozenset({EntryKind.OUTCOME, EntryKind.WOULD_HAVE})
@@ -19,7 +21,7 @@ class MemoryJournal:
         self.stored: list[StoredEntry] = []
         self.trouble = ""
         self.fail_on: frozenset[EntryKind] = frozenset(EntryKind)
-        self._positions: dict[TargetId, LogPosition] = {}
+        self._logs: dict[str, LogMemory] = {}
 
     @property
     def written(self) -> list[Entry]:
@@ -79,13 +81,20 @@ class MemoryJournal:
             or stored in demotions[-1:]
         )
 
-    async def log_positions(self) -> Mapping[TargetId, LogPosition]:
-        return dict(self._positions)
+    async def logs(self) -> Mapping[str, LogMemory]:
+        return dict(self._logs)
 
-    async def save_log_positions(self, positions: Mapping[TargetId, LogPosition]) -> None:
+    async def save_logs(self, logs: Mapping[str, LogMemory]) -> None:
         if self.trouble:
             raise JournalError(self.trouble)
-        self._positions.update(positions)
+        self._logs.update(
+            (
+                name,
+                replace(log, position=None, told_at=None, recent=(), flow=LogFlow()),
+            )
+            for name, log in logs.items()
+            if log.read_to is not None
+        )
 
     async def close(self) -> None:
         pass

@@ -34,7 +34,6 @@ from stackward.model.event import (
     SourceTold,
     TargetsListed,
 )
-from stackward.model.guest import LogPosition
 from stackward.model.health import Health, HealthState
 from stackward.model.identity import IntentId, TargetId
 from stackward.model.plan import Mode, Plan, Step
@@ -59,7 +58,6 @@ class Neighbours:
     pause: PauseSwitch
     demotion: DemotionSwitch
     capabilities: Callable[[], Capabilities | None]
-    log_positions: Callable[[], Mapping[TargetId, LogPosition]]
     count: Callable[[], Totals]  # what the other rooms have counted
     new_intent_id: Callable[[], IntentId]
     start_step: Callable[[Step, IntentId], None]
@@ -123,6 +121,8 @@ class ControlLoop:
 
     def _fold(self, event: Event) -> None:
         now = self._clock.now()
+        if isinstance(event, Sighted):
+            event = replace(event, at=min(event.at, now))  # its lines will not be told again
         if _told_at(event, now) > now + CLOCK_JUMP:
             return  # told before the clock went back; it will be told again
         for state in self._picture.fold(event, now, self.policy.limits.zone_window):
@@ -149,6 +149,9 @@ class ControlLoop:
         self._tally.note_plan(plan)
         self._note_calls(plan, now)
         await self._notebook.write()
+        await self._notebook.save_logs(
+            {target_id: state.log for target_id, state in self._picture.targets.items()}
+        )
         if not self._neighbours.held_back_by() and not self._notebook.trouble:
             self._hand_out(plan)
         self._round_number += 1
@@ -174,7 +177,6 @@ class ControlLoop:
                 config_reload_ok=self.config_reload_ok,
             )
         )
-        await self._notebook.save_positions(self._neighbours.log_positions())
         self._neighbours.feed_watchdog(self._status_line())
 
     def _view(self) -> FleetView:

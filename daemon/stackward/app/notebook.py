@@ -1,4 +1,4 @@
-"""The loop's own rows for the journal, and the log positions beside them.
+"""The loop's own rows for the journal, and what the lines of the logs have done beside them.
 
 Rows wait in order until they are written. A journal that fails stops acting, never watching: the
 trouble is told to the planner, which holds every step while there is any.
@@ -9,15 +9,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from stackward.catalog.redact import redact
+from stackward.core.state import LogMemory
 from stackward.errors import JournalError
 from stackward.model.entry import Entry, EntryKind
-from stackward.model.guest import LogPosition
-from stackward.model.identity import TargetId
 from stackward.ports import Clock, Journal, Log
 
 DEADLINE_SECONDS = 10.0
 DEADLINE_IN_TROUBLE_SECONDS = 1.0  # a disk that hangs must not hold up every round
 ROWS_WAITING_MAX = 10_000
+# Those that never change are saved again now and then: what nobody saves any more is forgotten.
+SAVED_ANEW_EVERY_SECONDS = 3600.0
 
 
 class Notebook:
@@ -29,6 +30,8 @@ class Notebook:
         self._log = log
         self._positions_every = positions_every
         self._positions_saved_at = clock.monotonic()
+        self._logs_saved: dict[str, LogMemory] = {}
+        self._logs_forgotten_at = clock.monotonic()
         self._waiting: list[Entry] = []
         self.trouble = ""
 
@@ -57,18 +60,38 @@ class Notebook:
                 self._log.info("journal can be written again")
             self.trouble = ""
 
-    async def save_positions(self, positions: Mapping[TargetId, LogPosition]) -> None:
-        """Keep where each log was read up to, every few seconds; not while there is trouble."""
-        is_due = self._clock.monotonic() - self._positions_saved_at >= self._positions_every
-        if self.trouble or not is_due:
+    async def save_logs(self, logs: Mapping[str, LogMemory]) -> None:
+        """Keep what the lines of each log have done, and up to where; not while there is trouble.
+
+        What counts is saved before it is published, so that no counter ever falls back; a place
+        that has only moved on waits for its turn.
+        """
+        if self.trouble:
             return
-        self._positions_saved_at = self._clock.monotonic()
+        now = self._clock.monotonic()
+        if now - self._logs_forgotten_at >= SAVED_ANEW_EVERY_SECONDS:
+            self._logs_forgotten_at = now
+            self._logs_saved.clear()
+        is_due = now - self._positions_saved_at >= self._positions_every
+        changed = {
+            name: log
+            for name, log in logs.items()
+            if log is not (saved := self._logs_saved.get(name))
+            and (is_due or saved is None or not _counts_the_same(log, saved))
+            and log.read_to is not None
+        }
+        if is_due:
+            self._positions_saved_at = now
+        if not changed:
+            return
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
-                await self._journal.save_log_positions(positions)
+                await self._journal.save_logs(changed)
         except (JournalError, TimeoutError) as trouble:
             # Most of the time nothing else is written: this is where a full disk shows first.
             self._note_trouble(trouble)
+        else:
+            self._logs_saved.update(changed)
 
     def _note_trouble(self, trouble: Exception) -> None:
         reason = str(trouble) or "no answer within the deadline"
@@ -83,4 +106,12 @@ def _redacted(entry: Entry) -> Entry:
         entry,
         text=redact(entry.text),
         evidence=tuple(redact(line) for line in entry.evidence),
+    )
+
+
+def _counts_the_same(one: LogMemory, other: LogMemory) -> bool:
+    return (
+        one.counts == other.counts
+        and one.gaps == other.gaps
+        and one.ready_position == other.ready_position
     )

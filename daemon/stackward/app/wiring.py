@@ -7,7 +7,7 @@ swapped in place by `apply`; what it may not (addresses, keys, the state directo
 import asyncio
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -33,6 +33,7 @@ from stackward.config.strict import listen_address
 from stackward.core.policy import Thresholds
 from stackward.core.replay import replay
 from stackward.core.snapshot import Totals
+from stackward.core.state import LogMemory
 from stackward.journal.store import SqliteJournal
 from stackward.model.entry import OpenIntent
 from stackward.model.guest import FactBlock, GuestMarks, GuestReadings, LogPosition
@@ -95,7 +96,7 @@ class Memory:
     """What the journal held at start."""
 
     open_intents: tuple[OpenIntent, ...]
-    log_positions: Mapping[TargetId, LogPosition]
+    logs: Mapping[str, LogMemory]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -134,14 +135,8 @@ class House:
 
 
 async def read_memory(journal: SqliteJournal) -> Memory:
-    """What was left open and where the logs were. A log with an open intent is read from there."""
-    open_intents = await journal.open_intents()
-    positions = dict(await journal.log_positions())
-    for found in open_intents:
-        target_id, place = found.intent.target_id, found.intent.log_position
-        if target_id is not None and place is not None:
-            positions[target_id] = place
-    return Memory(open_intents=open_intents, log_positions=positions)
+    """What was left open, and what the lines of the logs have done."""
+    return Memory(open_intents=await journal.open_intents(), logs=await journal.logs())
 
 
 async def build(
@@ -156,7 +151,8 @@ async def build(
     """Build everything. `group` is where steps will run."""
     settings, policy = configuration.settings, configuration.policy
     memory = await read_memory(journal)
-    remembered = replay(await journal.history(clock.now() - HISTORY), policy)
+    history = await journal.history(clock.now() - HISTORY)
+    remembered = replace(replay(history, policy), logs=memory.logs)
     dice = Random()  # noqa: S311  jitter
     inbox, bulletin = Inbox(), Bulletin()
     equipment = Equipment(sink=inbox, snapshots=bulletin, clock=clock, log=log, random=dice)
@@ -182,7 +178,7 @@ async def build(
                 equipment,
                 TailerSettings(),
                 configuration.signatures,
-                memory.log_positions,
+                _places(memory.logs),
             )
 
     def read_facts(
@@ -232,7 +228,6 @@ async def build(
             pause=pause,
             demotion=DemotionFile(demotion_file(settings.state_directory), log),
             capabilities=lambda: discovery.capabilities,
-            log_positions=lambda: dict(tailer.positions) if tailer else {},
             count=count,
             new_intent_id=lambda: IntentId(uuid4().hex),
             start_step=steps.start,
@@ -259,6 +254,10 @@ async def build(
         memory=memory,
     )
     return house
+
+
+def _places(logs: Mapping[str, LogMemory]) -> Mapping[TargetId, LogPosition]:
+    return {TargetId(name): log.read_to for name, log in logs.items() if log.read_to is not None}
 
 
 def build_web(

@@ -195,27 +195,42 @@ def _path_told(state: TargetState, event: PathTold) -> TargetState:
 
 
 def _sighted(log: LogMemory, event: Sighted) -> LogMemory:
-    if log.told_at is not None and event.at < log.told_at:
-        return log
-    if event.at == log.told_at and event.position == log.position:
-        return log
+    """Places tell what is news, never times: a clock that goes back must not cost a line."""
+    position, read_to = event.position, log.read_to
+    is_ahead = position is not None and (read_to is None or _place(read_to) < _place(position))
+    if is_ahead:
+        read_to = position
+    log_told_at = event.at if log.told_at is None else max(log.told_at, event.at)
     fresh = tuple(sighting for sighting in event.sightings if _is_news(log, sighting))
-    counts = dict(log.counts)
-    for sighting in fresh:
-        counts[sighting.event] = counts.get(sighting.event, 0) + 1
     ready = [sighting for sighting in fresh if sighting.event is EventClass.AGENT_READY]
-    is_gap = event.gap_bytes_min != 0
+    is_gap = is_ahead and event.gap_bytes_min != 0
     return LogMemory(
-        position=event.position,
-        told_at=event.at,
+        position=read_to if position is not None else None,
+        read_to=read_to,
+        told_at=log_told_at,
         ready_position=ready[-1].line_start if ready else log.ready_position,
         ready_seen_at=ready[-1].seen_at if ready else log.ready_seen_at,
-        recent=(*log.recent, *fresh)[-SIGHTINGS_KEPT:],
-        counts=counts,
+        recent=(*log.recent, *fresh)[-SIGHTINGS_KEPT:] if fresh else log.recent,
+        counts=_counted(log.counts, fresh, event.counted if is_ahead else {}),
         gaps=log.gaps + (1 if is_gap else 0),
-        gap_bytes=log.gap_bytes + (event.gap_bytes_min or 0),
+        gap_bytes=log.gap_bytes + (event.gap_bytes_min or 0 if is_gap else 0),
         flow=event.flow or log.flow,
     )
+
+
+def _counted(
+    counts: Mapping[EventClass, int],
+    fresh: tuple[Sighting, ...],
+    in_bulk: Mapping[EventClass, int],
+) -> Mapping[EventClass, int]:
+    if not fresh and not in_bulk:
+        return counts
+    grown = dict(counts)
+    for sighting in fresh:
+        grown[sighting.event] = grown.get(sighting.event, 0) + 1
+    for event, count in in_bulk.items():
+        grown[event] = grown.get(event, 0) + count
+    return grown
 
 
 def _own(state: TargetState, event: Sighted) -> tuple[LogLine, ...]:
@@ -229,7 +244,7 @@ def _own(state: TargetState, event: Sighted) -> tuple[LogLine, ...]:
 
 def _is_news(log: LogMemory, sighting: Sighting) -> bool:
     """False for a line already read: it lies before the place read up to, or is remembered."""
-    if log.position is not None and _place(sighting.line_start) < _place(log.position):
+    if log.read_to is not None and _place(sighting.line_start) < _place(log.read_to):
         return False
     return all(_place(old.line_start) != _place(sighting.line_start) for old in log.recent)
 

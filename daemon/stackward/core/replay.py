@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from stackward.core.ladder import DISRUPTIVE
 from stackward.core.policy import Policy
 from stackward.core.reduce import fold_zone_actions, reduce
-from stackward.core.state import Episode, TargetState
+from stackward.core.state import Episode, LogMemory, TargetState
 from stackward.model.entry import Entry, EntryKind, StoredEntry
 from stackward.model.event import StepBegun, StepFinished, StepStarted
 from stackward.model.identity import IntentId, TargetId, VmRole, ZoneId
@@ -25,14 +25,22 @@ KEEP_DEPARTED = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
-    """What is known of targets that are not in the map (yet, or any more)."""
+    """What is known of targets that are not in the map (yet, or any more).
+
+    `logs`, by the id of the VM or the name of a log elsewhere: what was saved by an earlier run.
+    """
 
     targets: Mapping[TargetId, TargetState] = field(default_factory=dict)
+    logs: Mapping[str, LogMemory] = field(default_factory=dict)
     zone_actions: Mapping[ZoneId, tuple[datetime, ...]] = field(default_factory=dict)
 
     def recall(self, state: TargetState) -> TargetState:
         """A target seen for the first time, with what is remembered of its id."""
         known = self.targets.get(state.target.id)
+        log = known.log if known is not None and known.log.read_to is not None else None
+        log = log or self.logs.get(state.target.id)
+        if log is not None:
+            state = replace(state, log=replace(log, position=None))
         if known is None:
             return state
         return replace(

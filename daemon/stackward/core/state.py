@@ -53,9 +53,14 @@ class PathMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogMemory:
-    """What is remembered of the VM's log. `position` None: it is not followed now."""
+    """What is remembered of the VM's log. `position` None: it is not followed now.
+
+    `read_to` is the place up to which lines have had their effect here, followed now or not. It is
+    saved together with the counts, so that a line counts once however often it is read.
+    """
 
     position: LogPosition | None = None
+    read_to: LogPosition | None = None
     told_at: datetime | None = None
     ready_position: LogPosition | None = None  # where the newest ready line begins
     ready_seen_at: datetime | None = None

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
+from stackward.core.state import LogMemory
 from stackward.errors import JournalError
 from stackward.model.diagnosis import DiagnosisCode
 from stackward.model.entry import Entry, EntryKind, StoredEntry
@@ -17,6 +18,7 @@ from stackward.model.guest import GuestMarks, LogPosition
 from stackward.model.identity import IntentId, JobId, TargetId, ZoneId
 from stackward.model.outcome import Outcome, OutcomeKind
 from stackward.model.plan import ActionName
+from stackward.model.sighting import EventClass
 
 TEXT_MAX = 4000  # characters; an entry is a sentence, not a log
 EVIDENCE_MAX = 32
@@ -27,10 +29,19 @@ COLUMNS = (
 )
 
 Row = tuple[object, ...]
+_CLASSES = frozenset(EventClass)
 
 
 class UnreadableRow(JournalError):
     """A row that is not what any version of this program writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedLog:
+    """A log read back. `is_whole` False: its effects were unreadable, it has its place alone."""
+
+    log: LogMemory
+    is_whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +126,50 @@ def decode_position(values: Row) -> LogPosition:
         )
     except (TypeError, ValueError) as error:
         raise UnreadableRow(f"a log position cannot be read: {error}") from error
+
+
+def encode_log(log: LogMemory, place: LogPosition) -> Row:
+    """The five columns of the place up to which the log was read, and its effects."""
+    effects: dict[str, object] = {
+        "counts": dict(log.counts),
+        "gaps": log.gaps,
+        "gap_bytes": log.gap_bytes,
+        "ready_position": None if log.ready_position is None else asdict(log.ready_position),
+        "ready_seen_at": None if log.ready_seen_at is None else moment_text(log.ready_seen_at),
+    }
+    return (
+        place.device_inode,
+        place.fingerprint,
+        place.fingerprint_bytes,
+        place.generation,
+        place.offset,
+        json.dumps({name: value for name, value in effects.items() if value}),
+    )
+
+
+def decode_log(values: Row) -> DecodedLog:
+    """A log from the columns that `encode_log` gives. Raises UnreadableRow for a bad place."""
+    *columns, effects = values
+    log = LogMemory(read_to=decode_position(tuple(columns)))
+    try:
+        return DecodedLog(_with_effects(log, _text(effects)), is_whole=True)
+    except (TypeError, ValueError, KeyError, RecursionError):
+        return DecodedLog(log, is_whole=False)
+
+
+def _with_effects(log: LogMemory, text: str) -> LogMemory:
+    effects = _object(json.loads(text))
+    counts = _object(effects.get("counts", {}))
+    ready_position, seen_at = effects.get("ready_position"), effects.get("ready_seen_at")
+    return replace(
+        log,
+        # A class that this version does not know has no counter any more.
+        counts={EventClass(name): _whole(counts[name]) for name in counts if name in _CLASSES},
+        gaps=_whole(effects.get("gaps", 0)),
+        gap_bytes=_whole(effects.get("gap_bytes", 0)),
+        ready_position=None if ready_position is None else _position(_object(ready_position)),
+        ready_seen_at=None if seen_at is None else _moment(seen_at),
+    )
 
 
 def _with_body(columns: Entry, text: str) -> Entry:

@@ -82,19 +82,17 @@ def select_open_intents(connection: sqlite3.Connection) -> list[Row]:
     ).fetchall()
 
 
-def select_positions(connection: sqlite3.Connection) -> list[Row]:
-    """Target id and the five columns of a position."""
+def select_logs(connection: sqlite3.Connection) -> list[Row]:
+    """Name, the five columns of a position, effects."""
     return connection.execute(
-        "SELECT target_id, device_inode, fingerprint, fingerprint_bytes, generation, offset"
-        " FROM log_positions"
+        "SELECT name, device_inode, fingerprint, fingerprint_bytes, generation, offset, effects"
+        " FROM logs"
     ).fetchall()
 
 
-def upsert_positions(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
-    """Write positions over older ones."""
-    connection.executemany(
-        "INSERT OR REPLACE INTO log_positions VALUES (?, ?, ?, ?, ?, ?, ?)", rows
-    )
+def upsert_logs(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """Write logs over older ones."""
+    connection.executemany("INSERT OR REPLACE INTO logs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 def select_keys(connection: sqlite3.Connection, template_id: TemplateId) -> list[Row]:

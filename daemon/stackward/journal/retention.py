@@ -15,9 +15,10 @@ BATCH_ROWS = 500
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How much is kept."""
+    """How much is kept. `log_age`: how long what is known of a log whose VM is gone."""
 
     age: timedelta = timedelta(days=90)
+    log_age: timedelta = timedelta(days=7)
     rows_max: int = 200_000
 
 
@@ -48,5 +49,5 @@ def prune_batch(connection: sqlite3.Connection, keep: Retention, now: datetime) 
     ).fetchone()
     before = moment_text(now - keep.age)
     cursor = connection.execute(_PRUNE, {"before": before, "floor": floor, "batch": BATCH_ROWS})
-    connection.execute("DELETE FROM log_positions WHERE saved_at < ?", (before,))
+    connection.execute("DELETE FROM logs WHERE saved_at < ?", (moment_text(now - keep.log_age),))
     return cursor.rowcount

@@ -70,7 +70,32 @@ def _version_1(connection: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_version_1,)
+def _version_2(connection: sqlite3.Connection) -> None:
+    """A log's place together with what its lines have done; logs outside VMs, by their names."""
+    connection.execute(
+        """
+        CREATE TABLE logs (
+            name TEXT PRIMARY KEY,
+            device_inode TEXT NOT NULL,
+            fingerprint TEXT NOT NULL,
+            fingerprint_bytes INTEGER NOT NULL,
+            generation INTEGER NOT NULL,
+            offset INTEGER NOT NULL,
+            effects TEXT NOT NULL,
+            saved_at TEXT NOT NULL
+        ) WITHOUT ROWID
+        """
+    )
+    connection.execute(
+        """
+        INSERT INTO logs SELECT target_id, device_inode, fingerprint, fingerprint_bytes, generation,
+            offset, '{}', saved_at FROM log_positions
+        """
+    )
+    connection.execute("DROP TABLE log_positions")
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_version_1, _version_2)
 NEWEST_VERSION = len(MIGRATIONS)
 
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from stackward.core.state import LogMemory
 from stackward.errors import JournalError
 from stackward.journal import queries
 from stackward.journal.codec import (
@@ -19,16 +20,16 @@ from stackward.journal.codec import (
     Row,
     UnreadableRow,
     decode,
-    decode_position,
+    decode_log,
     encode,
+    encode_log,
     moment_text,
 )
 from stackward.journal.retention import BATCH_ROWS, Retention, prune_batch
 from stackward.journal.schema import migrate, version_of
 from stackward.journal.worker import Worker
 from stackward.model.entry import Entry, EntryKind, OpenIntent, StoredEntry
-from stackward.model.guest import LogPosition
-from stackward.model.identity import TargetId, TemplateId
+from stackward.model.identity import TemplateId
 from stackward.ports import Clock, EntryFilter
 
 DEADLINE_SECONDS = 10.0
@@ -177,35 +178,30 @@ class SqliteJournal:
             if batch < BATCH_ROWS:
                 return pruned
 
-    # --- log positions
+    # --- logs
 
-    async def log_positions(self) -> Mapping[TargetId, LogPosition]:
-        rows = await self._read(queries.select_positions)
-        positions: dict[TargetId, LogPosition] = {}
-        for target_id, *columns in rows:
+    async def logs(self) -> Mapping[str, LogMemory]:
+        rows = await self._read(queries.select_logs)
+        logs: dict[str, LogMemory] = {}
+        for name, *columns in rows:
             try:
-                position = decode_position(tuple(columns))
+                decoded = decode_log(tuple(columns))
             except UnreadableRow:
                 self.unreadable_rows += 1
                 continue
-            positions[TargetId(str(target_id))] = position
-        return positions
+            self.unreadable_rows += not decoded.is_whole
+            logs[str(name)] = decoded.log
+        return logs
 
-    async def save_log_positions(self, positions: Mapping[TargetId, LogPosition]) -> None:
+    async def save_logs(self, logs: Mapping[str, LogMemory]) -> None:
+        """Each log's place and effects are one row, and all rows one transaction."""
         saved_at = moment_text(self._clock.now())
         rows = [
-            (
-                target_id,
-                position.device_inode,
-                position.fingerprint,
-                position.fingerprint_bytes,
-                position.generation,
-                position.offset,
-                saved_at,
-            )
-            for target_id, position in positions.items()
+            (name, *encode_log(log, log.read_to), saved_at)
+            for name, log in logs.items()
+            if log.read_to is not None
         ]
-        await self._write(lambda connection: queries.upsert_positions(connection, rows))
+        await self._write(lambda connection: queries.upsert_logs(connection, rows))
 
     # --- host keys
 

@@ -15,7 +15,7 @@ from stackward.app.picture import Picture
 from stackward.core.replay import Remembered
 from stackward.core.snapshot import Snapshot, Totals
 from stackward.model.event import Observed, PathTold, Sighted, SourceTold, TargetsListed
-from stackward.model.guest import GuestReadings, LogPosition
+from stackward.model.guest import GuestReadings
 from stackward.model.identity import IntentId, TargetId
 from stackward.model.plan import Step
 from stackward.model.target import Capabilities, Target
@@ -64,7 +64,6 @@ class Room:
         self.handed_out: list[tuple[Step, IntentId]] = []
         self.fed: list[str] = []
         self.is_held_back = False
-        self.positions: dict[TargetId, LogPosition] = {}
         self._ids = itertools.count(1)
         self.loop = ControlLoop(
             self.inbox,
@@ -85,7 +84,6 @@ class Room:
             capabilities=lambda: Capabilities(
                 version="4.20.1.0", commands=dict.fromkeys(API_COMMANDS, frozenset[str]())
             ),
-            log_positions=lambda: dict(self.positions),
             count=Totals,
             new_intent_id=lambda: IntentId(f"intent-{next(self._ids)}"),
             start_step=lambda step, intent_id: self.handed_out.append((step, intent_id)),

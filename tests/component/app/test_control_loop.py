@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 
 from stackward.app import control_loop
+from stackward.app.bulletin import Bulletin
 from stackward.app.control_loop import EVENTS_PER_SLICE
-from stackward.core.replay import replay
+from stackward.core.replay import Remembered, replay
+from stackward.core.snapshot import Snapshot
+from stackward.core.state import LogMemory
 from stackward.model.entry import EntryKind
 from stackward.model.event import (
     Observed,
+    Sighted,
     StepBegun,
     StepFinished,
     StepStarted,
@@ -22,6 +26,7 @@ from stackward.model.health import HealthState
 from stackward.model.identity import TargetId
 from stackward.model.outcome import Outcome, OutcomeKind
 from stackward.model.plan import ActionName, BrokenPromise, Guard, Mode, PromiseName
+from stackward.model.sighting import EventClass, Severity, Sighting
 from stackward.model.verdict import Passed, ProbeName, Source
 from stackward.ports import Pause
 from tests.builders import a_policy, a_position, a_rule, a_target, an_inventory, observed
@@ -312,15 +317,57 @@ async def test_nothing_is_handed_out_in_the_very_round_in_which_the_journal_fail
 
 
 @virtually
-async def test_positions_are_saved_every_few_seconds():
+async def test_what_the_lines_of_a_log_did_is_saved_before_it_is_published():
     room = Room()
-    room.positions = {VM: a_position(77)}
+    line = Sighting(
+        event=EventClass.OOM,
+        severity=Severity.ERROR,
+        pattern="oom",
+        text="a line",
+        line_start=a_position(1077),
+        seen_at=room.clock.now(),
+    )
+    published: list[Snapshot] = []
 
+    class Watchful(Bulletin):
+        def publish(self, snapshot: Snapshot) -> None:
+            published.append(snapshot)
+            saved = room.journal._logs.get(VM, LogMemory()).counts
+            assert snapshot.fleet.targets[VM].log.counts == saved
+
+    room.loop._bulletin = Watchful()
     async with room.running():
+        await room.clock.sleep(7)
+        room.inbox.put(
+            Sighted(target_id=VM, sightings=(line,), position=a_position(1099), at=room.clock.now())
+        )
         await room.clock.sleep(3)
-        assert await room.journal.log_positions() == {}
-        await room.clock.sleep(5)
-        assert await room.journal.log_positions() == room.positions
+    assert published[-1].fleet.targets[VM].log.counts == {EventClass.OOM: 1}
+
+
+@virtually
+async def test_after_a_restart_a_log_goes_on_with_what_its_lines_did():
+    kept = LogMemory(read_to=a_position(500), counts={EventClass.OOM: 3}, gaps=1, gap_bytes=10)
+    room = Room(remembered=Remembered(logs={VM: kept}))
+    async with room.running(is_telling=False):
+        room.inbox.put(TargetsListed(an_inventory(*room.targets, at=room.clock.now())))
+        await room.clock.sleep(2)
+    assert room.snapshot.fleet.targets[VM].log == kept
+
+
+@virtually
+async def test_lines_told_before_the_clock_went_back_are_not_lost():
+    room = Room()
+    async with room.running():
+        await room.clock.sleep(2)
+        later = room.clock.now() + timedelta(hours=1)
+        told = Sighted(target_id=VM, sightings=(), position=a_position(1900), at=later)
+        room.inbox.put(told)
+        await room.clock.sleep(2)
+    log = room.snapshot.fleet.targets[VM].log
+    assert log.read_to == a_position(1900)
+    assert log.told_at is not None
+    assert log.told_at < later
 
 
 # --- pause ----------------------------------------------------------------------------------------

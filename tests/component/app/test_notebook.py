@@ -4,8 +4,9 @@ import asyncio
 
 from stackward.app import notebook
 from stackward.app.notebook import DEADLINE_SECONDS, Notebook
+from stackward.core.state import LogMemory
 from stackward.model.entry import Entry, EntryKind
-from stackward.model.identity import TargetId
+from stackward.model.sighting import EventClass
 from tests.builders import NOW, a_position
 from tests.fakes.clock import LoopClock
 from tests.fakes.journal import MemoryJournal
@@ -23,10 +24,10 @@ class HangingJournal(MemoryJournal):
             await asyncio.sleep(1e9)
         return await super().append(entry)
 
-    async def save_log_positions(self, positions):
+    async def save_logs(self, logs):
         if self.is_hanging:
             await asyncio.sleep(1e9)
-        await super().save_log_positions(positions)
+        await super().save_logs(logs)
 
 
 def rows(*numbers: int) -> list[Entry]:
@@ -92,7 +93,7 @@ async def test_a_journal_that_hangs_holds_up_one_round_and_not_every_round():
     assert desk.notebook.trouble == "no answer within the deadline"
     for _ in range(10):
         await desk.notebook.write()
-        await desk.notebook.save_positions({TargetId("vm"): a_position()})
+        await desk.notebook.save_logs({"vm": a_log(1)})
     assert desk.clock.monotonic() - began <= DEADLINE_SECONDS + 15
     desk.journal.is_hanging = False
     await desk.notebook.write()
@@ -115,23 +116,58 @@ async def test_what_waits_for_a_journal_is_bounded(monkeypatch):
     assert desk.texts == ["row 7", "row 8", "row 9"]
 
 
+def a_log(offset: int, *, ready: int = 0, gaps: int = 0) -> LogMemory:
+    counts = {EventClass.AGENT_READY: ready} if ready else {}
+    return LogMemory(read_to=a_position(offset), counts=counts, gaps=gaps)
+
+
 @virtually
-async def test_positions_that_cannot_be_saved_are_trouble_with_the_journal_and_saved_later():
+async def test_logs_that_cannot_be_saved_are_trouble_with_the_journal_and_saved_later():
     desk = Desk()
-    positions = {TargetId("vm"): a_position(9)}
+    logs = {"vm": a_log(9, ready=1)}
     desk.journal.trouble = "the disk is full"
-    await desk.clock.sleep(6)
-    await desk.notebook.save_positions(positions)
+    await desk.notebook.save_logs(logs)
     assert [event for _, event, _ in desk.log.told] == ["journal cannot be written"]
     assert desk.notebook.trouble == "the disk is full"
     desk.journal.trouble = ""
+    await desk.notebook.save_logs(logs)  # there is trouble still
+    assert await desk.journal.logs() == {}
     await desk.notebook.write()
     assert desk.notebook.trouble == ""
-    await desk.notebook.save_positions(positions)  # too soon
-    assert await desk.journal.log_positions() == {}
+    await desk.notebook.save_logs(logs)
+    assert await desk.journal.logs() == logs
+
+
+@virtually
+async def test_what_counts_is_saved_at_once_and_a_place_when_its_time_has_come():
+    desk = Desk()
+
+    async def saved(log: LogMemory) -> bool:
+        await desk.notebook.save_logs({"vm": log})
+        return await desk.journal.logs() == {"vm": log}
+
+    assert await saved(a_log(1))
+    assert not await saved(a_log(2))
+    assert await saved(a_log(3, ready=1))
+    assert not await saved(a_log(4, ready=1))
+    assert await saved(a_log(5, ready=1, gaps=1))
     await desk.clock.sleep(6)
-    await desk.notebook.save_positions(positions)
-    assert await desk.journal.log_positions() == positions
+    assert await saved(a_log(6, ready=1, gaps=1))
+    assert not await saved(a_log(7, ready=1, gaps=1))
+
+
+@virtually
+async def test_a_log_that_never_changes_is_saved_again_now_and_then():
+    desk = Desk()
+    log = a_log(1)
+    await desk.notebook.save_logs({"vm": log})
+    desk.journal._logs.clear()
+    await desk.clock.sleep(600)
+    await desk.notebook.save_logs({"vm": log})
+    assert await desk.journal.logs() == {}
+    await desk.clock.sleep(3600)
+    await desk.notebook.save_logs({"vm": log})
+    assert await desk.journal.logs() == {"vm": log}
 
 
 @virtually

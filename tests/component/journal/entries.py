@@ -4,12 +4,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from stackward.core.state import LogMemory
 from stackward.model.diagnosis import DiagnosisCode
 from stackward.model.entry import Entry, EntryKind
 from stackward.model.guest import GuestMarks, LogPosition
 from stackward.model.identity import IntentId, JobId, TargetId, ZoneId
 from stackward.model.outcome import Outcome, OutcomeKind
 from stackward.model.plan import ActionName
+from stackward.model.sighting import EventClass
 from tests.fakes.clock import EPOCH
 
 
@@ -21,6 +23,19 @@ def a_position(offset: int = 100, generation: int = 1) -> LogPosition:
         generation=generation,
         offset=offset,
     )
+
+
+def a_log(offset: int = 100, generation: int = 1, **changes: Any) -> LogMemory:
+    """What the journal keeps of a log."""
+    log = LogMemory(
+        read_to=a_position(offset, generation),
+        counts={EventClass.AGENT_READY: 2, EventClass.OOM: 1},
+        gaps=3,
+        gap_bytes=4096,
+        ready_position=a_position(7),
+        ready_seen_at=EPOCH,
+    )
+    return replace(log, **changes)
 
 
 def an_entry(

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from stackward.core.state import LogMemory
 from stackward.journal.store import SqliteJournal
 from stackward.model.entry import Entry, EntryKind
 from stackward.model.identity import TargetId
 from stackward.model.outcome import OutcomeKind
+from stackward.model.sighting import EventClass, Severity, Sighting
 from stackward.ports import EntryFilter, Journal
 from tests.component.journal.entries import (
+    a_log,
     a_position,
     an_accepted,
     an_entry,
@@ -74,8 +77,16 @@ async def test_both_tell_the_same(journal: Journal):
     assert [stored.sequence for stored in history] == [2, 7, 8, 9, 10, 11, 12, 13, 14]
 
 
-async def test_both_write_positions_over(journal: Journal):
-    one = TargetId("one")
-    await journal.save_log_positions({one: a_position(1)})
-    await journal.save_log_positions({one: a_position(2)})
-    assert await journal.log_positions() == {one: a_position(2)}
+async def test_both_keep_what_the_lines_of_a_log_did_and_write_it_over(journal: Journal):
+    sighting = Sighting(
+        event=EventClass.OOM,
+        severity=Severity.ERROR,
+        pattern="p",
+        text="a line",
+        line_start=a_position(),
+        seen_at=EPOCH,
+    )
+    passing = a_log(5, position=a_position(9), told_at=EPOCH, recent=(sighting,))
+    await journal.save_logs({"one": a_log(1), "management-server.log": a_log(2)})
+    await journal.save_logs({"one": passing, "never read": LogMemory()})
+    assert await journal.logs() == {"one": a_log(5), "management-server.log": a_log(2)}

@@ -83,7 +83,7 @@ async def test_nothing_is_written_where_the_lock_is_not_ours(tmp_path: Path):
             with pytest.raises(JournalError, match="was replaced"):
                 await journal.append(entry)
             with pytest.raises(JournalError, match="was replaced"):
-                await journal.save_log_positions({})
+                await journal.save_logs({})
             assert [path.name for path in directory.iterdir()] == ["lock"]
         (directory / "lock").unlink()
         directory.rmdir()

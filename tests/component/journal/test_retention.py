@@ -11,7 +11,7 @@ from stackward.journal.store import SqliteJournal
 from stackward.model.entry import Entry, EntryKind
 from stackward.model.identity import TargetId
 from stackward.ports import EntryFilter
-from tests.component.journal.entries import a_position, an_entry, an_episode_row, an_outcome
+from tests.component.journal.entries import a_log, an_entry, an_episode_row, an_outcome
 from tests.fakes.clock import EPOCH, FixedClock
 
 OLD = EPOCH - timedelta(days=100)
@@ -90,11 +90,11 @@ async def test_too_many_rows_are_forgotten_oldest_first_in_batches(
     assert await journal.append(an_entry()) == 61
 
 
-async def test_positions_of_logs_long_unread_are_forgotten(
+async def test_logs_that_nobody_saves_any_more_are_forgotten(
     journal: SqliteJournal, clock: FixedClock
 ):
-    await journal.save_log_positions({TargetId("gone"): a_position()})
-    clock.moment += timedelta(days=91)
-    await journal.save_log_positions({TargetId("here"): a_position()})
+    await journal.save_logs({"gone": a_log()})
+    clock.moment += timedelta(days=8)
+    await journal.save_logs({"here": a_log()})
     await journal.prune(KEEP)
-    assert list(await journal.log_positions()) == ["here"]
+    assert list(await journal.logs()) == ["here"]

@@ -10,15 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from stackward.core.state import LogMemory
 from stackward.errors import JournalError
 from stackward.journal import worker
-from stackward.journal.schema import NEWEST_VERSION, NewerSchema
+from stackward.journal.schema import APPLICATION_ID, MIGRATIONS, NEWEST_VERSION, NewerSchema
 from stackward.journal.store import SqliteJournal
 from stackward.model.entry import Entry, EntryKind
 from stackward.model.identity import TargetId, TemplateId
 from stackward.model.outcome import OutcomeKind
+from stackward.model.sighting import EventClass
 from stackward.ports import EntryFilter
 from tests.component.journal.entries import (
+    a_log,
     a_position,
     an_accepted,
     an_entry,
@@ -124,11 +127,66 @@ async def test_history_holds_open_episodes_and_a_demotion_however_old(journal: S
     assert [stored.sequence for stored in history] == [3, 4, 5, 6]
 
 
-async def test_log_positions_are_written_over(journal: SqliteJournal):
-    one, two = TargetId("one"), TargetId("two")
-    await journal.save_log_positions({one: a_position(1), two: a_position(2)})
-    await journal.save_log_positions({one: a_position(5, generation=2)})
-    assert await journal.log_positions() == {one: a_position(5, generation=2), two: a_position(2)}
+async def test_a_log_comes_back_with_what_its_lines_did(tmp_path: Path):
+    path = tmp_path / "journal.db"
+    first = SqliteJournal(path, FixedClock(), deadline_seconds=DEADLINE)
+    await first.save_logs({"one": a_log(), "two": a_log(5, generation=2)})
+    await first.save_logs({"one": a_log(9, counts={}, ready_position=None, ready_seen_at=None)})
+    await first.close()
+    second = SqliteJournal(path, FixedClock(), deadline_seconds=DEADLINE)
+    assert await second.logs() == {
+        "one": a_log(9, counts={}, ready_position=None, ready_seen_at=None),
+        "two": a_log(5, generation=2),
+    }
+    await second.close()
+
+
+@pytest.mark.parametrize(
+    "effects",
+    ["", "[]", "{", '{"counts": 1}', '{"gaps": "x"}', '{"ready_seen_at": "now"}', "[" * 100_000],
+)
+async def test_effects_that_cannot_be_read_cost_the_counts_and_not_the_place(
+    journal: SqliteJournal, tmp_path: Path, effects: str
+):
+    await journal.save_logs({"one": a_log()})
+    execute(tmp_path / "journal.db", f"UPDATE logs SET effects = '{effects}'")
+    assert await journal.logs() == {"one": LogMemory(read_to=a_position())}
+    assert journal.unreadable_rows == 1
+
+
+async def test_a_class_of_events_that_is_not_known_any_more_costs_its_counter_alone(
+    journal: SqliteJournal, tmp_path: Path
+):
+    await journal.save_logs({"one": a_log()})
+    told = '{"counts": {"agent_ready": 2, "of_old": 7}}'
+    execute(tmp_path / "journal.db", f"UPDATE logs SET effects = '{told}'")
+    assert (await journal.logs())["one"].counts == {EventClass.AGENT_READY: 2}
+    assert journal.unreadable_rows == 0
+
+
+async def test_a_place_that_cannot_be_read_is_no_place(journal: SqliteJournal, tmp_path: Path):
+    await journal.save_logs({"one": a_log()})
+    execute(tmp_path / "journal.db", "UPDATE logs SET offset = 'far'")
+    assert await journal.logs() == {}
+    assert journal.unreadable_rows == 1
+
+
+async def test_a_file_of_the_first_version_keeps_its_entries_and_places(tmp_path: Path):
+    path = tmp_path / "journal.db"
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute("CREATE TABLE schema_version (version INTEGER PRIMARY KEY)")
+    MIGRATIONS[0](connection)
+    connection.execute("INSERT INTO schema_version VALUES (1)")
+    connection.execute(
+        "INSERT INTO log_positions VALUES ('uuid-2', '64:12', 'f00d', 256, 1, 100, '2026-01-01')"
+    )
+    connection.close()
+    journal = SqliteJournal(path, FixedClock(), deadline_seconds=DEADLINE)
+    await journal.open()
+    assert await journal.logs() == {"uuid-2": LogMemory(read_to=a_position())}
+    assert await journal.append(an_entry()) == 1
+    await journal.close()
 
 
 async def test_host_keys_are_pinned_journalled_and_forgotten_by_template(journal: SqliteJournal):

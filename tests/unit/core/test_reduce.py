@@ -203,6 +203,30 @@ def test_a_late_stretch_of_the_log_changes_nothing():
     assert _read(log, _seen(EventClass.OOM, 20), end=30) == log
 
 
+def test_a_clock_that_goes_back_costs_no_line():
+    log = _read(LogMemory(), _seen(EventClass.OOM, 10), end=40)
+    told = Sighted(
+        target_id=VM,
+        sightings=(_seen(EventClass.OOM, 50),),
+        position=a_position(60),
+        at=NOW - minutes(1),
+        gap_bytes_min=5,
+        counted={EventClass.TLS_FAILURE: 7},
+    )
+    after = reduce(a_state(log=log), told).log
+    assert after.counts == {EventClass.OOM: 2, EventClass.TLS_FAILURE: 7}
+    assert (after.gaps, after.read_to, after.told_at) == (1, a_position(60), log.told_at)
+    assert reduce(a_state(log=after), told).log == after
+
+
+def test_what_was_read_before_the_link_was_cut_does_not_count_again():
+    log = _read(LogMemory(), _seen(EventClass.OOM, 10), end=40)
+    cut = Sighted(target_id=VM, sightings=(), position=None, at=NOW + minutes(9))
+    log = reduce(a_state(log=log), cut).log
+    again = _read(log, _seen(EventClass.OOM, 10), _seen(EventClass.OOM, 50), end=60)
+    assert again.counts == {EventClass.OOM: 2}
+
+
 def test_the_ring_of_sightings_is_bounded():
     log = LogMemory()
     for number in range(3 * SIGHTINGS_KEPT):
