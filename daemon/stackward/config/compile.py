@@ -101,6 +101,7 @@ def _clashes(settings: Settings) -> Iterator[Clash]:
     yield from _clashes_of_age(settings)
     yield from _clashes_of_connections(settings)
     yield from _clashes_of_limits(settings)
+    yield from _clashes_of_management_logs(settings)
     seen: dict[str, str] = {}
     for name in settings.zones:
         first = seen.setdefault(name.casefold(), name)
@@ -165,6 +166,23 @@ def _clashes_of_connections(settings: Settings) -> Iterator[Clash]:
         hint = f"at least {2 * ssh.poll_interval_seconds:g} seconds"
         message = "must be at least twice ssh.poll_interval_seconds"
         yield Clash(("facts", "dead_man_seconds"), message, hint, ("ssh", "poll_interval_seconds"))
+
+
+def _clashes_of_management_logs(settings: Settings) -> Iterator[Clash]:
+    names: set[str] = set()
+    has_own_keys = bool(settings.ssh.jump_keys) or settings.ssh.agent_socket is not None
+    for number, log in enumerate(settings.management_logs):
+        where = ("management_logs", number)
+        if log.name in names:
+            yield Clash((*where, "name"), "is the name of two logs", "give each its own")
+        names.add(log.name)
+        if log.address is not None and not log.keys and not has_own_keys:
+            hint = "give keys here, or ssh.jump_keys or ssh.agent_socket"
+            yield Clash((*where, "keys"), "is empty, so the log cannot be read over SSH", hint)
+        for name in ("keys", "known_hosts"):
+            if log.address is None and getattr(log, name):
+                hint = "give the address of the server, or leave it out"
+                yield Clash((*where, name), "is for a log that is read over SSH only", hint)
 
 
 def _clashes_of_limits(settings: Settings) -> Iterator[Clash]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from stackward.catalog.log_files import LogSource
 from stackward.catalog.signatures import SignatureSet
 from stackward.config.compile import compile_policy, mistakes_between, warnings_about
 from stackward.config.document import (
@@ -36,6 +37,7 @@ from stackward.errors import ConfigError, ConfigMistake
 
 DROP_IN_DIRECTORY = "stackward.d"
 DROP_INS_MAX = 100
+LOGS = "management_logs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Secrets:
     database_password: Secret | None = None
     vm_keys: tuple[Secret, ...] = ()
     jump_keys: tuple[Secret, ...] = ()
+    management_keys: Mapping[str, tuple[Secret, ...]] = field(default_factory=dict)  # by log
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +79,7 @@ class Configuration:
     settings: Settings
     policy: Policy
     signatures: SignatureSet
+    management_signatures: SignatureSet
     secrets: Secrets
     files: tuple[Path, ...]
     warnings: tuple[str, ...]
@@ -203,12 +207,17 @@ def _load(
     findings.warnings += book.warnings
     pattern_files = _pattern_files(loaded, findings)
     signatures = _load_patterns(pattern_files, findings)
+    management_signatures = SignatureSet()
+    if settings.management_logs and not findings.mistakes:
+        source = LogSource.MANAGEMENT
+        management_signatures = _load_patterns(pattern_files, findings, source) or SignatureSet()
     if secrets is None or signatures is None or findings.mistakes:
         return None, findings
     configuration = Configuration(
         settings=settings,
         policy=compile_policy(settings, book.rules, loaded.locate),
         signatures=signatures,
+        management_signatures=management_signatures,
         secrets=secrets,
         files=(*loaded.files, *book.files, *pattern_files),
         warnings=tuple(findings.warnings),
@@ -233,6 +242,16 @@ def _check_files(loaded: Loaded, findings: _Findings) -> None:
         if isinstance(known, FileProblem):
             what = "VMs behind hypervisors cannot be looked into"
             findings.warnings.append(f"ssh.known_hosts: {known.message}; {what}")
+    for number, log in enumerate(settings.management_logs):
+        file = Path(log.path) if log.address is None else log.known_hosts
+        try:
+            is_there = file is None or file.is_file()
+        except OSError:
+            is_there = False
+        if not is_there:
+            option = "path" if log.address is None else "known_hosts"
+            said = spoken((LOGS, number, option))
+            findings.warnings.append(f"{said}: {file} cannot be read here, or not yet")
 
 
 def _add(loaded: Loaded, findings: _Findings, where: DocumentPath, message: str, hint: str) -> None:
@@ -245,16 +264,7 @@ def _fetch_all(
 ) -> Secrets | None:
     """Fetch every secret; None when one is missing."""
     settings = loaded.settings
-    cloudstack, database, ssh = settings.cloudstack, settings.database, settings.ssh
-    wanted: dict[DocumentPath, tuple[SecretRef, Use]] = {
-        ("cloudstack", "api_key"): (cloudstack.api_key, Use.WORD),
-        ("cloudstack", "secret_key"): (cloudstack.secret_key, Use.WORD),
-    }
-    if database is not None:
-        wanted["database", "password"] = (database.password, Use.PASSWORD)
-    for name, keys in (("vm_keys", ssh.vm_keys), ("jump_keys", ssh.jump_keys)):
-        for number, ref in enumerate(keys if ssh.enabled else ()):
-            wanted["ssh", name, number] = (ref, Use.PRIVATE_KEY)
+    wanted = _wanted_secrets(settings)
     secrets: dict[DocumentPath, Secret] = {}
     for where, (ref, use) in wanted.items():
         match fetch(ref, use, loaded.base, environment):
@@ -275,7 +285,32 @@ def _fetch_all(
         database_password=secrets.get(("database", "password")),
         vm_keys=tuple(secret for where, secret in secrets.items() if where[1] == "vm_keys"),
         jump_keys=tuple(secret for where, secret in secrets.items() if where[1] == "jump_keys"),
+        management_keys={
+            log.name: tuple(
+                secret for where, secret in secrets.items() if where[:2] == (LOGS, number)
+            )
+            for number, log in enumerate(settings.management_logs)
+        },
     )
+
+
+def _wanted_secrets(settings: Settings) -> dict[DocumentPath, tuple[SecretRef, Use]]:
+    cloudstack, database, ssh = settings.cloudstack, settings.database, settings.ssh
+    wanted: dict[DocumentPath, tuple[SecretRef, Use]] = {
+        ("cloudstack", "api_key"): (cloudstack.api_key, Use.WORD),
+        ("cloudstack", "secret_key"): (cloudstack.secret_key, Use.WORD),
+    }
+    if database is not None:
+        wanted["database", "password"] = (database.password, Use.PASSWORD)
+    may_jump = ssh.enabled or any(log.address is not None for log in settings.management_logs)
+    for number, ref in enumerate(ssh.vm_keys if ssh.enabled else ()):
+        wanted["ssh", "vm_keys", number] = (ref, Use.PRIVATE_KEY)
+    for number, ref in enumerate(ssh.jump_keys if may_jump else ()):
+        wanted["ssh", "jump_keys", number] = (ref, Use.PRIVATE_KEY)
+    for log_number, log in enumerate(settings.management_logs):
+        for number, ref in enumerate(log.keys):
+            wanted[LOGS, log_number, "keys", number] = (ref, Use.PRIVATE_KEY)
+    return wanted
 
 
 def _pattern_files(loaded: Loaded, findings: _Findings) -> tuple[Path, ...]:
@@ -289,9 +324,11 @@ def _pattern_files(loaded: Loaded, findings: _Findings) -> tuple[Path, ...]:
     return tuple(files)
 
 
-def _load_patterns(files: tuple[Path, ...], findings: _Findings) -> SignatureSet | None:
+def _load_patterns(
+    files: tuple[Path, ...], findings: _Findings, source: LogSource = LogSource.CLOUD
+) -> SignatureSet | None:
     try:
-        return load_patterns(files, with_builtin=True)
+        return load_patterns(files, with_builtin=True, source=source)
     except ConfigError as error:
         findings.mistakes += error.mistakes
         return None

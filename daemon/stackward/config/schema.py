@@ -16,6 +16,7 @@ from stackward.config.schema_sources import (
     DatabaseSettings,
     FactsSettings,
     LogsSettings,
+    ManagementLogSettings,
     ProbesSettings,
     SshSettings,
 )
@@ -204,6 +205,9 @@ class Settings(StrictModel):
     """How often slower facts are asked."""
     logs: LogsSettings = LogsSettings()
     """Whether and how the log of each system VM is followed."""
+    management_logs: Annotated[tuple[ManagementLogSettings, ...], Field(max_length=16)] = ()
+    """Logs of the management servers. What they say is put beside the logs of the VMs, to tell
+    where the cause of a fault lies. Without any, only the VMs' own logs say so."""
     probes: ProbesSettings = ProbesSettings()
     """The questions."""
     thresholds: ThresholdsSettings = ThresholdsSettings()
@@ -233,6 +237,10 @@ def anchored(settings: Settings, base: Path) -> Settings:
             }
         ),
     }
+    changes["management_logs"] = tuple(
+        log.model_copy(update={"known_hosts": _at(base, log.known_hosts)})
+        for log in settings.management_logs
+    )
     if database is not None:
         changes["database"] = database.model_copy(update={"ca_file": _at(base, database.ca_file)})
     return settings.model_copy(update=changes)

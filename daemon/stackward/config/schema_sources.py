@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from stackward.config.secrets import SecretRef
-from stackward.config.strict import Endpoint, FilePattern, Name, Port, StrictModel
+from stackward.config.strict import Endpoint, FilePattern, Name, Port, StrictModel, TimeZone
 from stackward.model.verdict import ProbeName
 
 
@@ -176,6 +176,32 @@ class LogsSettings(StrictModel):
     pattern_files: Annotated[tuple[FilePattern, ...], Field(max_length=100)] = ()
     """Files or globs with patterns of your own, beside the built-in ones. A glob that matches
     nothing is a mistake."""
+
+
+class ManagementLogSettings(StrictModel):
+    """The log of one management server."""
+
+    name: Name
+    """What the log is called in sentences and metrics, such as the server's name."""
+    path: Annotated[str, Field(pattern=r"^/[\x20-\x7e]{1,1000}$")] = (
+        "/var/log/cloudstack/management/management-server.log"
+    )
+    """Path of the log, there or on this machine."""
+    time_zone: TimeZone = "UTC"
+    """Zone of the times in the log, by its name in the tz database: the server writes its own local
+    time. A wrong one is found out by the newest lines, if they are far from now."""
+    address: Name | None = None
+    """Name or address of the server, to read the log there over SSH. Without it the log is a file
+    on this machine."""
+    port: Port = 22
+    """TCP port of the server's sshd."""
+    user: Name = "root"
+    """User on the server. It needs nothing but to read the log."""
+    keys: Annotated[tuple[SecretRef, ...], Field(max_length=16)] = ()
+    """Private keys that the server accepts. Without any: `ssh.jump_keys`."""
+    known_hosts: Path | None = None
+    """The server's host key in the form of OpenSSH; a key that is not in it is refused. Without it:
+    `ssh.known_hosts`."""
 
 
 class ProbesSettings(StrictModel):

@@ -1,7 +1,9 @@
 """What every part of the schema is built on: the strict model, and types shared by sections."""
 
+from datetime import UTC, tzinfo
 from typing import Annotated
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -74,8 +76,28 @@ def _listen(text: str) -> str:
     return text
 
 
+def time_zone(text: str) -> tzinfo:
+    """The zone of that name in the tz database. ValueError if there is none."""
+    if text == "UTC":  # this one needs no database
+        return UTC
+    try:
+        return ZoneInfo(text)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError("no such time zone") from error
+
+
+def _time_zone(text: str) -> str:
+    try:
+        time_zone(text)
+    except ValueError:
+        hint = "a name of the tz database, for example UTC or Europe/Berlin"
+        raise refusal("is no time zone that is known here", hint) from None
+    return text
+
+
 Name = Annotated[str, Field(min_length=1, max_length=TEXT_LENGTH_MAX), AfterValidator(_trimmed)]
 FilePattern = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_trimmed)]
 Endpoint = Annotated[str, Field(min_length=1, max_length=2048), AfterValidator(_endpoint)]
 Listen = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(_listen)]
+TimeZone = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_time_zone)]
 Port = Annotated[int, Field(ge=1, le=65535)]

@@ -89,8 +89,6 @@ def moment(
 def fold_management_log(old: ManagementLog | None, event: ManagementLogTold) -> ManagementLog:
     """What is known of a management server's log after it was told of."""
     old = old or ManagementLog(name=event.name, is_followed=event.is_followed)
-    if old.told_at is not None and event.at < old.told_at:
-        return old
     is_as_before = old.since is not None and old.is_followed is event.is_followed
     minutes = set(old.spoke_in)
     if event.spoke_at is not None:

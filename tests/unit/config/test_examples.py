@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from stackward.config.document import parse_document
 from stackward.config.load import Reach, check, load_settings
 from stackward.config.schema import Settings
+from stackward.config.schema_sources import ManagementLogSettings
 from stackward.config.secrets import SecretRef
 
 CONFIG = Path(__file__).parents[3] / "config"
@@ -37,9 +38,10 @@ def options(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tupl
     for name, field in model.model_fields.items():
         kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
         inner = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
-        if inner is None or inner is SecretRef:
+        holder = getattr(field.annotation, "__origin__", None)
+        if inner is None or inner is SecretRef or holder is tuple:
             yield (*path, name)
-        elif getattr(field.annotation, "__origin__", None) is not dict:
+        elif holder is not dict:
             yield from options(inner, (*path, name))
 
 
@@ -49,10 +51,12 @@ def test_the_full_example_shows_every_option():
     document = parse_document(text.encode(), str(FULL))
     assert {mistake.path for mistake in document.mistakes} == {
         "zones", "ssh.jump_keys", "ssh.hypervisors", "logs.pattern_files", "rules.files",
+        "management_logs",
     }  # fmt: skip
     assert document.root is not None
     settings = Settings.model_validate_json(document.root.json())
     assert settings.database is not None
+    assert set(ManagementLogSettings.model_fields) == settings.management_logs[0].model_fields_set
     shown = document.root.plain()
     missing = []
     for path in options(Settings):
