@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from zlib import crc32
 
 from stackward.model.correlation import LogLine, ManagementLog, Origin
 from stackward.model.event import ManagementLogTold
@@ -18,7 +17,7 @@ LINES_KEPT = 200
 SERVER_LINES_KEPT = 64
 MINUTES_KEPT = 120
 SAME_WITHIN_SECONDS = 300
-_SHAPED = 200  # characters
+_SHAPED = 120  # characters
 
 # Daily work, and what says nothing of a fault.
 _IDLE = frozenset(
@@ -38,9 +37,9 @@ def is_idle(event: EventClass) -> bool:
     return event in _IDLE
 
 
-def shape_of(text: str) -> int:
+def shape_of(text: str) -> str:
     """The same for texts that differ in their numbers only."""
-    return crc32(_NUMBERS.sub("0", text[:_SHAPED]).encode("utf-8", "replace"))
+    return _NUMBERS.sub("0", text[:_SHAPED])
 
 
 def as_span(seconds: float | None) -> timedelta | None:

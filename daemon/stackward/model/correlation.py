@@ -54,7 +54,7 @@ class LogLine:
     clock_offset: timedelta | None = None
     concern: Concern = Concern.VM
     job: str = ""
-    shape: int = 0
+    shape: str = ""
     times: int = 1
     last_at: datetime | None = None
 
