@@ -9,10 +9,12 @@ The nonce is made anew for each channel, so no content of a log can look like a 
 
     H KIND DEV:INODE DIGEST COUNT OFFSET GAP   what follows is this file from this offset on
     F DIGEST COUNT                             its fingerprint has grown
-    K OFFSET                                   the bytes up to here are whole and of this file
+    K OFFSET [BEHIND]                          the bytes up to here are whole and of this file;
+                                               so many more were there, if it is far behind
     W                                          no file to read yet; it is waited for
     X TEXT                                     the script gives up
 
+DIGEST is that of the file's first bytes, and behind a colon what is known of the file before it.
 KIND: `start` (no place was known), `same` (the file we stopped in, or a copy of it), `next`
 (the file written after it), `anew` (cut and begun again), `lost` (not found any more).
 
@@ -48,14 +50,16 @@ class LogTailSettings:
 
     `dead_man`: the script ends itself when nothing came from our side for so long. `poll`: how
     often it looks for new bytes. `grace`: how long a renamed file must be quiet before the next
-    one is read; whoever still has it open gets that long for a last line.
+    one is read; whoever still has it open gets that long for a last line. `rotated_max`: how many
+    files of each manner of rotation are looked at, the newest of them: `cloud.log.1`, `cloud.1.log`,
+    `cloud.log-20260101`, `cloud.log.2026-01-01`, each as it is or with `.gz`.
     """
 
     path: str = "/var/log/cloud.log"
     dead_man: timedelta = timedelta(seconds=60)
     poll: timedelta = timedelta(milliseconds=100)
     grace: timedelta = timedelta(milliseconds=300)
-    rotated_max: int = 9
+    rotated_max: int = 16
     bulk_bytes: int = 1 << 20
     line_bytes_max: int = 65536
     chunk_bytes_max: int = 262144
@@ -74,6 +78,7 @@ class RawChunk:
     start: LogPosition
     end: LogPosition
     gap_bytes_min: int | None = 0
+    behind_bytes: int = 0
 
     @property
     def lines(self) -> tuple[bytes, ...]:
@@ -195,8 +200,8 @@ class TailReader:
                     self._file, fingerprint=digest, fingerprint_bytes=_number(count)
                 )
                 return []
-            case ["K", offset] if self._file is not None:
-                return self._confirm(self._file, _number(offset))
+            case ["K", offset, *behind] if self._file is not None and len(behind) < 2:
+                return self._confirm(self._file, _number(offset), *map(_number, behind))
             case ["W"] if self._file is None:
                 self._held.clear()
                 self.is_waiting = True
@@ -238,7 +243,7 @@ class TailReader:
         start = replace(old, offset=old.offset - self._line_length)
         return RawChunk(self._end_line(b"\n"), start, old)
 
-    def _confirm(self, file: LogPosition, offset: int) -> list[RawChunk]:
+    def _confirm(self, file: LogPosition, offset: int, behind: int = 0) -> list[RawChunk]:
         if offset - file.offset != len(self._held):
             raise TailGarbled(
                 f"{len(self._held)} bytes came where the tail counts {offset - file.offset}"
@@ -259,7 +264,8 @@ class TailReader:
         rest = fresh[done:]
         self._line_length += len(rest)
         self._line += rest[: max(0, self._settings.line_bytes_max - len(self._line))]
-        return chunks
+        behind += offset
+        return [replace(chunk, behind_bytes=behind - chunk.end.offset) for chunk in chunks]
 
     def _stretch_end(self, fresh: bytes, begin: int) -> int:
         """Behind the last newline that fits into a chunk, else the first; 0: there is none."""

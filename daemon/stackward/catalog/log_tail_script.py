@@ -1,35 +1,67 @@
-"""The text that follows a log inside a VM: bash 4.4 and coreutils, installed nowhere.
+"""The text that follows a log inside a VM: bash 4.4, coreutils and gzip, installed nowhere.
 
 It is sent down the channel's standard input and writes the file's bytes, cut into stretches by
 records of its own, to standard output. It writes nothing on the VM. The last line calls the one
-function that starts it, so half a script does nothing. What its records mean is in log_tail.py.
+function that starts it, so half a script does nothing. What its records mean is in log_tail.py;
+transports/local_tail.py does the same for files of our own machine, and one suite tests both.
 
 Rules of the text:
 
 1. One process, one thing at a time: no `tail -f` beside the loop that would have to be killed, and
-   whose bytes would mix with the records. An idle poll forks nothing.
+   whose bytes would mix with the records. An idle poll, or one that finds little, forks nothing.
 2. What is said of a file (identity, first bytes, place) is taken from the open descriptor 3, never
    from a name that may point elsewhere a moment later. Names are only compared with descriptors.
 3. A stretch counts only when its record has come. The first bytes of the file are read again
    before that record is written: after a truncation the stretch is not confirmed.
 4. Bash drops NUL bytes when it reads, so what it read is printed only if its length equals the
    distance that the descriptor moved; otherwise processes copy the same stretch.
+5. Which file was written after which is told by the names of each row of rotated files. Times are
+   asked only for how two rows lie between each other, where two rotators are at work.
+6. A file is known by its first bytes, and by those of the file before it (`before`, DIGEST.COUNT;
+   empty: there was none; `?`: not known). The latter find the place of one that is young or gone.
 """
 
 SCRIPT = r"""
 export LC_ALL=C
-pos=0 head='' head_bytes=0 silent=0 lossy='' missed=0 calm=0 idle=0
+pos=0 head='' head_bytes=0 silent=0 lossy='' missed=0 calm=0 idle=0 packed='' own='' before=''
+young=32
 
 say() { printf '\n%s %s\n' "$mark" "$*" || exit 1; }
 
-first_bytes() { seen=''; IFS= read -r -N 256 seen <"$1"; }
+give_up() { say X "$*"; exit 1; }
 
-# Is the open file still the one that began as we know it? It may only have grown.
-whole() { first_bytes /proc/self/fd/3; [[ $seen == "$head"* ]]; }
+# The first bytes of a file as they were written. The second word is its name, where the first is
+# a descriptor.
+first_bytes() {
+  seen=''
+  case ${2-$1} in
+    *.gz) IFS= read -r -N 256 seen < <(gzip -dc <"$1") ;;
+    *) IFS= read -r -N 256 seen <"$1" ;;
+  esac
+}
+
+opening() {
+  case ${3-$2} in
+    *.gz) gzip -dc <"$2" | head -c "$1" ;;
+    *) head -c "$1" <"$2" ;;
+  esac
+}
 
 digest() {
-  printed=$(head -c "$1" <"$2" | sha256sum) || return 1
+  printed=$(opening "$@" | sha256sum) || return 1
   printed=${printed:0:32}
+}
+
+# Is the open file still the one that began as we know it? It may only have grown.
+whole() {
+  first_bytes /proc/self/fd/3
+  [[ $seen == "$head"* || ( -z $seen && ! -r /proc/self/fd/3 ) ]]
+}
+
+# Does what was seen begin as the open file does? A copy may have been taken when it was shorter.
+alike() {
+  [[ -n $seen && -n $head ]] || return 1
+  [[ $seen == "$head"* ]] || { (( ${#seen} >= young )) && [[ $head == "$seen"* ]]; }
 }
 
 where() {
@@ -51,6 +83,114 @@ pause() {
   fi
 }
 
+# --- the past of the log: its rotated files, oldest first, without the .gz of those packed
+
+exists() { [[ -f $1 || -f $1.gz ]]; }
+
+# While a file is being packed both are there, and the packed one is not whole.
+actual() { actual=$1; [[ -f $1 ]] || actual=$1.gz; }
+
+# Names move up in one row and down in another while we look: each is walked in the direction in
+# which a moving file cannot slip past.
+list_past() {
+  local n name up=() down=() dated=() days=() middle
+  for (( n = 1; n <= rotated_max; n++ )); do
+    exists "$log.$n" && up=("$log.$n" "${up[@]}")
+  done
+  for (( n = rotated_max; n >= 1; n-- )); do
+    exists "$stem.$n$ending" && down=("$stem.$n$ending" "${down[@]}")
+  done
+  days=("$log"[-.][0-9][0-9][0-9][0-9]* "$stem"[-.][0-9][0-9][0-9][0-9]*)
+  for name in "${days[@]}"; do
+    name=${name%.gz}
+    if [[ $name == "$log"* ]]; then middle=${name#"$log"}
+    elif [[ $name == *"$ending" ]]; then middle=${name#"$stem"} middle=${middle%"$ending"}
+    else continue
+    fi
+    [[ $middle =~ ^[-.][0-9]{4}[-.:_T0-9]*$ ]] && dated+=("$name")
+  done
+  if (( ${#dated[@]} )); then
+    mapfile -d '' -t dated < <(printf '%s\0' "${dated[@]}" | sort -zuV)
+    n=$(( ${#dated[@]} - rotated_max ))
+    dated=("${dated[@]:n > 0 ? n : 0}")
+  fi
+  past=()
+  join "${up[@]}"; join "${down[@]}"; join "${dated[@]}"
+}
+
+# Where two rotators are at work, the times of the last bytes tell how their rows lie.
+join() {
+  local i=0 one joined=()
+  while (( $# && i < ${#past[@]} )); do
+    actual "${past[i]}"; one=$actual
+    actual "$1"
+    if [[ $actual -ot $one ]]; then joined+=("$1"); shift
+    else joined+=("${past[i]}"); (( i += 1 ))
+    fi
+  done
+  past=("${joined[@]}" "${past[@]:i}" "$@")
+}
+
+# What lies before slot $1: that of which `before` is said.
+note_before() {
+  local i count
+  before=''
+  for (( i = $1 - 1; i >= 0; i-- )); do
+    actual "${past[i]}"
+    count=$(opening 256 "$actual" | wc -c)
+    (( count )) && digest "$count" "$actual" || continue
+    before=$printed.$count
+    return
+  done
+}
+
+# The slot of the file before ours: -1 where there was none.
+find_before() {
+  slot=-1
+  [[ -n $before ]] || return 0
+  [[ $before != '?' ]] || { slot=$(( ${#past[@]} - 1 )); return 0; }
+  for (( slot = ${#past[@]} - 1; slot >= 0; slot-- )); do
+    actual "${past[slot]}"
+    digest "${before#*.}" "$actual" && [[ $printed == "${before%.*}" ]] && return 0
+  done
+  return 1
+}
+
+# The slot of the open file itself.
+find_own() {
+  for slot in "${!past[@]}"; do
+    actual "${past[slot]}"
+    [[ $actual -ef /proc/self/fd/3 ]] && return 0
+  done
+  slot=-1
+  return 1
+}
+
+# The slot of another file that begins as ours: a copy of it, or it itself when it was packed.
+# A few bytes say little: then only the file that follows the one before us can be it.
+find_twin() {
+  local first=0 last=${#past[@]}
+  [[ -n $head ]] || return 1
+  if (( ${#head} < young )); then
+    find_before || return 1
+    first=$(( slot + 1 )) last=$(( slot + 2 < last ? slot + 2 : last ))
+  fi
+  for (( slot = last - 1; slot >= first; slot-- )); do
+    actual "${past[slot]}"
+    [[ $actual -ef /proc/self/fd/3 ]] && continue
+    first_bytes "$actual"
+    alike && return 0
+  done
+  return 1
+}
+
+name_of() {
+  name=$log
+  if (( $1 < ${#past[@]} )); then actual "${past[$1]}"; name=$actual; fi
+}
+
+# --- places
+
 # Descriptor 3 is open: tell which file it is, and go to the offset.
 place() {
   local kind=$1 offset=$2 gap=$3 tries identity size count
@@ -58,37 +198,89 @@ place() {
     { exec 3</proc/self/fd/3; } || return 1
     identity=$(stat -L -c '%d:%i %s' /proc/self/fd/3) || return 1
     size=${identity#* } identity=${identity% *}
-    (( offset <= size )) || return 1
-    count=$(( size < 256 ? size : 256 ))
-    first_bytes /proc/self/fd/3; head=$seen
-    digest "$count" /proc/self/fd/3 || return 1
-    (( offset == 0 )) || dd iflag=skip_bytes skip="$offset" count=0 status=none <&3 || return 1
-    where
-    (( at == offset )) || return 1
-    whole || continue
-    head=$seen head_bytes=$count pos=$offset placed=1
-    say H "$kind" "$identity" "$printed" "$count" "$offset" "$gap"
+    if [[ -n $packed ]]; then
+      exec 5< <(gzip -dc </proc/self/fd/3)
+      count=$(opening 256 /proc/self/fd/3 .gz | wc -c)
+      (( offset == 0 || $(head -c "$offset" <&5 | wc -c) == offset )) || return 1
+    else
+      (( offset <= size )) || return 1
+      count=$(( size < 256 ? size : 256 ))
+    fi
+    first_bytes /proc/self/fd/3 "$packed"; head=$seen
+    digest "$count" /proc/self/fd/3 "$packed" || return 1
+    own=$printed
+    if [[ -z $packed ]]; then
+      (( offset == 0 )) || dd iflag=skip_bytes skip="$offset" count=0 status=none <&3 || return 1
+      where
+      (( at == offset )) || return 1
+      whole || continue
+      head=$seen
+    fi
+    head_bytes=$count pos=$offset placed=1
+    say H "$kind" "$identity" "$own:$before" "$count" "$offset" "$gap"
     return 0
   done
   return 1
+}
+
+# Open what has this name now. True: it still has it.
+open_name() {
+  { exec 3<"$1"; } || return 1
+  [[ -f /proc/self/fd/3 && $1 -ef /proc/self/fd/3 ]] || return 1
+  packed=''
+  [[ $1 != *.gz || $1 == "$log" ]] || packed=.gz
+}
+
+# The place is lost: go on behind the file that lay before it. What is left of the past from there
+# on was not read yet; if that file is gone, so are all that were older.
+resettle() {
+  local kind=$1 next name old
+  placed=''
+  while :; do
+    list_past
+    find_before || slot=-1
+    next=$(( slot + 1 ))
+    name_of "$next"
+    if open_name "$name"; then
+      old=$before
+      note_before "$next"
+      place "$kind" 0 '?' && return 0
+      before=$old
+    fi
+    pause "$poll"
+  done
 }
 
 # While the file is shorter than 256 bytes its fingerprint grows with it.
 grown() {
   local count=$(( at < 256 ? at : 256 ))
   (( head_bytes < 256 && count > head_bytes )) || return 1
-  digest "$count" /proc/self/fd/3 && news="F $printed $count" head_bytes=$count
+  digest "$count" /proc/self/fd/3 && own=$printed head_bytes=$count news="F $own:$before $count"
+}
+
+# The first bytes of a file that was empty: does it still follow the file before it? Else what came
+# between was written, copied and cut since we looked.
+follows() {
+  local old=$before
+  list_past
+  find_own || slot=${#past[@]}
+  note_before "$slot"
+  [[ $before == "$old" || $old == '?' ]] && return 0
+  before=$old
+  return 1
 }
 
 # Send what is new in the open file. True: something was.
 drain() {
-  local piece='' full='' news=''
+  local piece='' full='' news='' size=''
+  if [[ -n $packed ]]; then unpack; return; fi
   IFS= read -r -N 8192 -u 3 piece && full=1
   [[ -n $piece ]] || return 1
   where
-  grown
-  if ! whole; then truncated; return 0; fi
+  whole && { (( pos )) || [[ $seen == "${piece:0:256}"* ]]; } || { truncated; return 0; }
+  if (( head_bytes == 0 )) && ! follows && ! follows; then resettle next; return 0; fi
   head=$seen
+  grown
   [[ -z $news ]] || say "$news"
   if (( at - pos == ${#piece} )); then
     printf '%s' "$piece" || exit 1
@@ -96,18 +288,36 @@ drain() {
     tail -c "+$(( pos + 1 ))" </proc/self/fd/3 | head -c "$(( at - pos ))" || exit 1
   fi
   if [[ -n $full ]]; then
+    full=$at
     head -c "$bulk" <&3 || exit 1
     where
     if ! whole; then truncated; return 0; fi
+    (( at - full < bulk )) || size=$(stat -L -c %s /proc/self/fd/3)
   fi
   pos=$at
-  say K "$pos"
+  say K "$pos" ${size:+$(( size > pos ? size - pos : 0 ))}
+}
+
+# The open file is packed and does not grow: what is left of it, piece by piece.
+unpack() {
+  local said
+  [[ $packed == .gz ]] || return 1
+  said=$( { dd bs="$bulk" count=1 iflag=fullblock <&5 >&6; } 2>&1 )
+  if [[ $said =~ ([0-9]+)\ bytes ]] && (( BASH_REMATCH[1] )); then
+    (( pos += BASH_REMATCH[1] ))
+    say K "$pos"
+    return 0
+  fi
+  exec 5<&-
+  gzip -t </proc/self/fd/3 || lossy=1
+  packed=.gz.read calm=$grace
+  return 1
 }
 
 # A file may be cut to a length that is not zero: seldom, so it is looked for seldom.
 still_there() {
   local size
-  [[ -n $placed ]] || return 0
+  [[ -n $placed && -z $packed ]] || return 0
   size=$(stat -L -c %s /proc/self/fd/3) || size=0
   (( size >= pos )) && whole && return 0
   truncated
@@ -116,106 +326,117 @@ still_there() {
 
 # The open file was cut. If a copy was taken before, the rest of it is read there first.
 truncated() {
-  local name size
-  if (( ${#head} >= 32 )); then
-    for name in "${rotated[@]}"; do
-      [[ -f $name && ! $name -ef /proc/self/fd/3 ]] || continue
-      first_bytes "$name"
-      [[ $seen == "$head"* ]] || continue
-      { exec 4<"$name"; } || continue
-      first_bytes /proc/self/fd/4
-      size=$(stat -L -c %s /proc/self/fd/4) || size=0
-      exec 5<&3 3<&4 4<&-
-      if [[ $seen == "$head"* ]] && (( size >= pos )) && place same "$pos" 0; then
-        exec 5<&-
-        lossy=1 calm=0
-        return 0
+  local tries is_read=''
+  placed=''
+  for tries in 1 2 3; do
+    list_past
+    if find_twin; then
+      exec 7<&3
+      # It was found by its name, which may be another's by now.
+      if open_name "$actual" && { first_bytes /proc/self/fd/3 "$packed"; alike; }; then
+        if place same "$pos" 0; then
+          exec 7<&-
+          lossy=1 calm=0
+          return 0
+        fi
+        # All of it was read before, and more than that.
+        is_read=1
       fi
-      exec 3<&5 5<&-
-    done
-  fi
-  head='' lossy=''
-  { exec 3</proc/self/fd/3; }
-  place anew 0 '?' || give_up 'the file changes faster than it can be placed'
-}
-
-give_up() { say X "$*"; exit 1; }
-
-# Under which rotated name is the open file now? Names move up in one manner and down in the other,
-# so each row is walked in the direction in which a moving file cannot slip past.
-named() {
-  local n
-  manner='' k=0
-  for (( n = 1; n <= rotated_max; n++ )); do
-    [[ $log.$n -ef /proc/self/fd/3 ]] && { manner=up k=$n; return 0; }
+      exec 3<&7 7<&-
+      packed=''
+      if [[ -n $is_read ]]; then
+        list_past
+        find_twin && note_before "$(( slot + 1 ))"
+        break
+      fi
+    fi
+    (( ${#past[@]} )) || break
+    pause "$poll"
   done
-  for (( n = rotated_max; n >= 1; n-- )); do
-    [[ $stem.$n$ending -ef /proc/self/fd/3 ]] && { manner=down k=$n; return 0; }
-  done
-  return 1
+  lossy=''
+  resettle anew
 }
 
 # The file that was written after the open one.
-next_name() {
-  local n
-  name=$log
-  case $manner in
-    up)
-      for (( n = k - 1; n >= 1; n-- )); do
-        [[ -f $log.$n ]] && { name=$log.$n; return; }
-      done ;;
-    down)
-      for (( n = k + 1; n <= rotated_max; n++ )); do
-        [[ -f $stem.$n$ending ]] && { name=$stem.$n$ending; return; }
-      done ;;
-    *)  # deleted: the oldest of those that were written to after it
-      for n in "${rotated[@]}"; do
-        [[ -f $n && $n -nt /proc/self/fd/3 ]] || continue
-        [[ $name == "$log" || $n -ot $name ]] && name=$n
-      done ;;
-  esac
+successor() {
+  list_past
+  gap=0
+  if ! find_own && ! find_twin; then
+    gap='?'
+    find_before || slot=-1
+  fi
+  next=$(( slot + 1 ))
+  name_of "$next"
 }
 
 # The open file has ended and its name belongs to another: go on to the next one.
 advance() {
-  local name manner k gap=0 was
-  named || named || gap='?'
-  next_name
-  was=$manner:$k:$name
-  [[ -f $name ]] || return 1
+  local name next gap was kind=next offset=0 was_packed=$packed
+  successor
+  was=$gap:$next:$name
+  [[ -f $name && ! $name -ef /proc/self/fd/3 ]] || return 1
   { exec 4<"$name"; } || return 1
   # Names may have moved meanwhile: the answer must be the same again, and be what was opened.
-  named
-  next_name
-  if [[ $was != "$manner:$k:$name" || ! $name -ef /proc/self/fd/4 ||
-        $name -ef /proc/self/fd/3 ]]; then
+  successor
+  if [[ $was != "$gap:$next:$name" || ! $name -ef /proc/self/fd/4 ]]; then
     exec 4<&-
     return 1
   fi
-  [[ -z $lossy ]] || gap='?'
-  exec 3<&4 4<&-
-  lossy='' head=''
-  place next 0 "$gap" || give_up 'the next file cannot be placed'
+  first_bytes /proc/self/fd/4 "$name"
+  # It begins as what we have read: that was a copy of it, and it has not been cut yet.
+  if (( ${#head} >= young )) && alike; then kind=same offset=$pos; fi
+  exec 7<&3 3<&4 4<&-
+  packed=''
+  [[ $name != *.gz || $name == "$log" ]] || packed=.gz
+  if [[ $kind == next ]]; then
+    [[ -z $lossy ]] || gap='?'
+    note_before "$next"
+    head=''
+  fi
+  if place "$kind" "$offset" "$gap"; then
+    exec 7<&-
+    lossy=''
+    return 0
+  fi
+  [[ $kind == same ]] || give_up 'the next file cannot be placed'
+  exec 3<&7 7<&-
+  packed=$was_packed
+  return 1
 }
 
 # Look for the file in which we stopped: by identity and first bytes, then by first bytes alone.
 found() {
-  local name manner size identity
+  local name manner i
+  list_past
+  before=$fp_before
+  if (( fp_bytes < young )) && [[ $before != '?' ]]; then
+    find_before || return 1
+    name_of "$(( slot + 1 ))"
+    begins_as_known "$name" && place same "$fp_offset" 0
+    return
+  fi
   for manner in same any; do
-    [[ $manner == same ]] || (( fp_bytes >= 32 )) || return 1
-    for name in "$log" "${rotated[@]}"; do
-      [[ -f $name ]] || continue
-      { exec 3<"$name"; } || continue
-      identity=$(stat -L -c '%d:%i %s' /proc/self/fd/3) || continue
-      size=${identity#* } identity=${identity% *}
-      (( size >= fp_bytes && size >= fp_offset )) || continue
-      [[ $manner == any || $identity == "$fp_identity" ]] || continue
-      digest "$fp_bytes" /proc/self/fd/3 || continue
-      [[ $printed == "$fp_digest" || $fp_bytes == 0 ]] || continue
+    [[ $manner == same ]] || (( fp_bytes >= young )) || return 1
+    for (( i = ${#past[@]}; i >= 0; i-- )); do
+      name_of "$i"
+      [[ $manner == any || $(stat -L -c %d:%i "$name") == "$fp_identity" ]] || continue
+      begins_as_known "$name" || continue
+      before=$fp_before
       place same "$fp_offset" 0 && return 0
+      # A copy that ends before our place: all of it was read.
+      if [[ $manner == any ]] && (( i < ${#past[@]} )); then
+        note_before "$(( i + 1 ))"
+        fp_before=$before missed=3
+      fi
     done
   done
   return 1
+}
+
+begins_as_known() {
+  open_name "$1" || return 1
+  (( fp_bytes == 0 )) && return 0
+  digest "$fp_bytes" /proc/self/fd/3 "$packed" && [[ $printed == "$fp_own" ]]
 }
 
 # The current end, moved back to the beginning of its line.
@@ -237,23 +458,28 @@ start() {
     found && return 0
     # Names may have been moving while they were looked through: look again before it is lost.
     (( ++missed >= 3 )) || return 1
-    [[ -f $log ]] && { exec 3<"$log"; } && place lost 0 '?'
+    [[ -f $log ]] || return 1
+    before=$fp_before
+    resettle lost
     return
   fi
-  [[ -f $log ]] && { exec 3<"$log"; } || { missed=1; return 1; }
+  open_name "$log" || { missed=1; return 1; }
   # A file that came to be while we waited for it is new from its first byte on.
   (( missed )) || line_end || return 1
+  list_past
+  note_before "${#past[@]}"
+  [[ $log -ef /proc/self/fd/3 ]] || return 1
   place start "$begin" 0
 }
 
 follow() {
   log=${STACKWARD_ROOT-}$1 mark=$2 poll=$3 silent_max=$4 bulk=$5 rotated_max=$6 grace=$7
-  fp_identity=$8 fp_digest=$9 fp_bytes=${10} fp_offset=${11}
-  local n
-  exec 2>/dev/null
-  stem=${log%.*} ending=.${log##*.} placed='' rotated=()
+  fp_identity=$8 fp_own=${9%%:*} fp_before='?' fp_bytes=${10} fp_offset=${11}
+  [[ $9 != *:* ]] || fp_before=${9#*:}
+  exec 2>/dev/null 6>&1
+  shopt -s nullglob
+  stem=${log%.*} ending=.${log##*.} placed=''
   [[ ${log##*/} == *.* ]] || stem=$log ending=.rotated
-  for (( n = 1; n <= rotated_max; n++ )); do rotated+=("$log.$n" "$stem.$n$ending"); done
   if ! start; then
     say W
     until pause "$poll"; start; do :; done
@@ -264,11 +490,15 @@ follow() {
       read -t 0 && pause "$poll"
       continue
     fi
-    pause "$poll"
-    (( ++idle % 5 )) || whole || truncated
+    [[ $packed == .gz.read ]] || pause "$poll"
+    [[ -n $packed ]] || (( ++idle % 5 )) || whole || truncated
     if [[ $log -ef /proc/self/fd/3 ]]; then calm=0; continue; fi
     (( ++calm >= grace )) || continue
-    still_there && ! drain && advance && calm=0
+    still_there || continue
+    drain && continue
+    if advance; then calm=0
+    elif (( calm >= grace + 3 )); then calm=$(( grace - 10 ))  # it may be long in coming
+    fi
   done
 }
 """

@@ -47,8 +47,9 @@ class LogPosition:
     """A place in one log file: which file, and up to where it was read.
 
     `device_inode` is "DEV:INODE", `fingerprint` a digest of the file's first bytes (up to 256;
-    `fingerprint_bytes` says how many), `generation` counts the files seen under this name,
-    `offset` is in bytes and always at the beginning of a line.
+    `fingerprint_bytes` says how many), and behind a colon of the file before it, by which the place
+    in a young file is found again; `generation` counts the files seen under this name, `offset` is
+    in bytes and always at the beginning of a line.
     """
 
     device_inode: str

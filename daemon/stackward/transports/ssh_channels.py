@@ -270,6 +270,7 @@ class TailChannel:
                     end=chunk.end,
                     received_at=now,
                     gap_bytes_min=chunk.gap_bytes_min,
+                    behind_bytes=chunk.behind_bytes,
                 )
             )
             self._waiting_bytes += chunk.end.offset - chunk.start.offset
