@@ -16,6 +16,7 @@ from stackward.app.notebook import Notebook
 from stackward.app.picture import Picture
 from stackward.app.tally import Tally
 from stackward.core.assess import assess
+from stackward.core.correlate import with_outcome
 from stackward.core.diagnose import diagnose_fleet, diagnose_target, suppress
 from stackward.core.episodes import advance_episode, close_gone, mark_escalated, new_escalations
 from stackward.core.evidence import read_evidence
@@ -24,6 +25,7 @@ from stackward.core.policy import Policy
 from stackward.core.promises import broken_promises
 from stackward.core.snapshot import Snapshot, Totals
 from stackward.core.state import FleetView
+from stackward.core.timeline import log_memory
 from stackward.model.diagnosis import Diagnosis
 from stackward.model.entry import Entry, EntryKind
 from stackward.model.event import (
@@ -126,7 +128,8 @@ class ControlLoop:
         if _told_at(event, now) > now + CLOCK_JUMP:
             return  # told before the clock went back; it will be told again
         for state in self._picture.fold(event, now, self.policy.limits.zone_window):
-            self._notebook.note(close_gone(state, now))
+            closed = close_gone(state, now)
+            self._notebook.note(with_outcome(closed, state, self._picture.management_logs, now))
             self._health.pop(state.target.id, None)
             self._diagnoses.pop(state.target.id, None)
             self._visited.pop(state.target.id, None)
@@ -151,6 +154,7 @@ class ControlLoop:
         await self._notebook.write()
         await self._notebook.save_logs(
             {target_id: state.log for target_id, state in self._picture.targets.items()}
+            | {name: log_memory(log) for name, log in self._picture.management_logs.items()}
         )
         if not self._neighbours.held_back_by() and not self._notebook.trouble:
             self._hand_out(plan)
@@ -228,7 +232,7 @@ class ControlLoop:
                 f"{name}-{self._episodes}",
             )
             self._picture.targets[target_id] = advanced
-            self._notebook.note(entries)
+            self._notebook.note(with_outcome(entries, state, self._picture.management_logs, now))
 
     def _plan(
         self,

@@ -39,7 +39,7 @@ class Picture:
         self._witness: Witness | None = None
         self._unreadable: tuple[str, ...] = ()
         self._sources: dict[Source, SourceMemory] = {}
-        self._management_logs: dict[str, ManagementLog] = {}
+        self.management_logs: dict[str, ManagementLog] = {}
         self._departed: Mapping[ServiceId, TargetId] = {}
         self._zone_actions: Mapping[ZoneId, tuple[datetime, ...]] = remembered.zone_actions
 
@@ -52,8 +52,8 @@ class Picture:
                 self._fold_source(event)
                 return ()
             case ManagementLogTold():
-                told = fold_management_log(self._management_logs.get(event.name), event)
-                self._management_logs[event.name] = told
+                told = fold_management_log(self.management_logs.get(event.name), event)
+                self.management_logs[event.name] = told
                 return ()
             case _:
                 state = self.targets.get(event.target_id)
@@ -88,7 +88,7 @@ class Picture:
             inventory_witness=self._witness,
             unreadable=self._unreadable,
             sources=dict(self._sources),
-            management_logs=dict(self._management_logs),
+            management_logs=dict(self.management_logs),
             zone_actions=self._zone_actions,
             successors={
                 state.target.service: state.target.id

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from stackward.core.clues import DIAGNOSES, Clue, clue_of
-from stackward.core.state import FleetView, TargetState
+from stackward.core.state import TargetState
 from stackward.core.timeline import as_span, moment
 from stackward.model.correlation import Correlation, Culprit, LogLine, ManagementLog, Origin
 from stackward.model.diagnosis import DiagnosisCode
+from stackward.model.entry import Entry, EntryKind
 from stackward.model.sighting import EventClass
 
 # A cause is older than the episode: a lost ping is noticed after minutes, and must be confirmed.
@@ -26,6 +27,8 @@ SILENT_AFTER = timedelta(minutes=3)
 STARTS_OF_A_LOOP = 3
 EVIDENCE_MAX = 6
 HINT, FAILURE = 1, 2
+
+Logs = Mapping[str, ManagementLog]
 
 WHERE: Mapping[Culprit, str] = {
     Culprit.NETWORK: "the network",
@@ -48,7 +51,7 @@ class Scene:
     name: str
     lines: tuple[LogLine, ...]
     now: datetime
-    logs: Mapping[str, ManagementLog] = field(default_factory=dict)
+    logs: Logs = field(default_factory=dict)
     clock_offset: timedelta | None = None
     opened_at: datetime | None = None
     acted_at: datetime | None = None
@@ -66,15 +69,15 @@ class _Vote:
         return (self.line is None, place, self.clue.culprit.value, self.clue.means)
 
 
-def correlate(state: TargetState, fleet: FleetView, now: datetime) -> Correlation | None:
+def correlate(state: TargetState, logs: Logs, now: datetime) -> Correlation | None:
     """What the logs say of this VM; None: no episode is open and they say nothing of late."""
     episode = state.episode
-    server_lines = (line for log in fleet.management_logs.values() for line in log.lines)
+    server_lines = (line for log in logs.values() for line in log.lines)
     scene = Scene(
         name=state.target.name,
         lines=(*state.timeline, *server_lines),
         now=now,
-        logs=fleet.management_logs,
+        logs=logs,
         clock_offset=as_span(state.readings.clock_offset_seconds),
         opened_at=episode.opened_at if episode is not None else None,
         acted_at=episode.attempts[0].at if episode is not None and episode.attempts else None,
@@ -102,9 +105,22 @@ def decide(scene: Scene) -> Correlation:
     )
 
 
-def where_it_lies(correlation: Correlation) -> str:
-    """The outcome in a few words."""
-    return WHERE[correlation.culprit]
+def with_outcome(
+    entries: tuple[Entry, ...], state: TargetState, logs: Logs, now: datetime
+) -> tuple[Entry, ...]:
+    """The row that closes an episode, with what the logs say of its cause."""
+    return tuple(
+        _with_outcome(entry, state, logs, now) if entry.kind is EntryKind.EPISODE_CLOSED else entry
+        for entry in entries
+    )
+
+
+def _with_outcome(entry: Entry, state: TargetState, logs: Logs, now: datetime) -> Entry:
+    found = correlate(state, logs, now)
+    if found is None or not found.evidence:
+        return entry
+    evidence = (*entry.evidence, *(spoken_line(line) for line in found.evidence))
+    return replace(entry, text=f"{entry.text}. {found.sentence}", evidence=evidence)
 
 
 def spoken_line(line: LogLine) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from stackward.core.correlate import correlate
 from stackward.core.diagnose import row_words
 from stackward.core.diagnoses import row_of
 from stackward.core.evidence import is_stale
@@ -11,6 +12,7 @@ from stackward.core.policy import Policy
 from stackward.core.snapshot import Snapshot
 from stackward.core.state import ProbeMemory, TargetState
 from stackward.core.wording import plain
+from stackward.model.correlation import Correlation
 from stackward.model.diagnosis import Diagnosis
 from stackward.model.health import Health, HealthState, Overall
 from stackward.model.identity import TargetId
@@ -78,6 +80,7 @@ class Explanation:
     never: str
     decision: DecisionTaken
     tried: tuple[str, ...]
+    logs: Correlation | None = None  # None: they say nothing of late
 
 
 def explain_target(snapshot: Snapshot, target_id: TargetId) -> Explanation | None:
@@ -112,6 +115,7 @@ def explain_target(snapshot: Snapshot, target_id: TargetId) -> Explanation | Non
         never=row.never if row is not None else "",
         decision=_decision(snapshot.plan, target_id, lead),
         tried=_tried(state),
+        logs=correlate(state, snapshot.fleet.management_logs, snapshot.taken_at),
     )
 
 

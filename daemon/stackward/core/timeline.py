@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from stackward.core.state import LogMemory
 from stackward.model.correlation import LogLine, ManagementLog, Origin
 from stackward.model.event import ManagementLogTold
 from stackward.model.sighting import EventClass, Sighting
@@ -100,8 +101,15 @@ def fold_management_log(old: ManagementLog | None, event: ManagementLogTold) -> 
         told_at=event.at,
         clock_offset=event.clock_offset if event.clock_offset is not None else old.clock_offset,
         spoke_in=tuple(sorted(minutes)[-MINUTES_KEPT:]),
+        position=event.position or old.position,
         lines=keep(old.lines, event.lines, SERVER_LINES_KEPT),
     )
+
+
+def log_memory(log: ManagementLog) -> LogMemory:
+    """What is saved of it: its place. The lines it has told are only remembered."""
+    position = log.position if log.is_followed else None
+    return LogMemory(position=position, read_to=log.position, told_at=log.told_at)
 
 
 def keep(

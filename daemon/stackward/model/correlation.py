@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from stackward.model.guest import LogPosition
 from stackward.model.sighting import EventClass, Severity
 
 
@@ -74,6 +75,7 @@ class ManagementLog:
     told_at: datetime | None = None
     clock_offset: timedelta | None = None
     spoke_in: tuple[datetime, ...] = ()
+    position: LogPosition | None = None  # up to where it was read
     lines: tuple[LogLine, ...] = ()  # of the server as a whole
 
 

@@ -128,6 +128,7 @@ class ManagementLogTold:
     detail: str = ""
     clock_offset: timedelta | None = None
     spoke_at: datetime | None = None
+    position: LogPosition | None = None
     lines: tuple[LogLine, ...] = ()
 
 

@@ -142,6 +142,7 @@ class _Reader:
         self._meter = ClockMeter(is_own_clock=log.is_local)
         self._newest: datetime | None = None  # what the newest line says of its time
         self._minute: datetime | None = None
+        self.place: LogPosition | None = None
         self._chunks = 0
         self._flush: asyncio.TimerHandle | None = None
 
@@ -172,6 +173,7 @@ class _Reader:
 
     def chunk_is_read(self, chunk: LogChunk) -> None:
         """Measure the clock by the last line, if it can have been written only now."""
+        self.place = chunk.end
         if self._chunks == 0:
             self.tell_state(is_followed=True)
         newest = self._newest
@@ -237,6 +239,7 @@ class _Reader:
                 detail=detail,
                 clock_offset=self._meter.offset,
                 spoke_at=spoke_at,
+                position=self.place,
             )
         )
 

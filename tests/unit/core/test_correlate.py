@@ -18,7 +18,7 @@ from stackward.model.event import ManagementLogTold
 from stackward.model.identity import IntentId
 from stackward.model.plan import ActionName
 from stackward.model.sighting import EventClass, Severity
-from tests.builders import NOW, a_fleet, a_state, minutes, seconds
+from tests.builders import NOW, a_state, minutes, seconds
 
 OPENED = NOW - minutes(5)
 E = EventClass
@@ -313,8 +313,7 @@ def test_a_state_brings_its_own_lines_and_those_of_the_servers():
     stopped = told(E.MGMT_STOPPED, "Stopping CloudStack", 60, concern=Concern.SERVER)
     episode = Episode(id="e", opened_at=OPENED, diagnosis=DiagnosisCode.AGENT_DISCONNECTED)
     state = a_state("s-12-VM", timeline=(said(E.AGENT_LOST_CONNECTION, LOST, 50),), episode=episode)
-    fleet = replace(a_fleet(state), management_logs={"ms-1": a_log(stopped)})
-    found = correlate(state, fleet, NOW)
+    found = correlate(state, {"ms-1": a_log(stopped)}, NOW)
     assert found is not None
     assert found.culprit is Culprit.MANAGEMENT
     assert len(found.timeline) == 2
@@ -329,16 +328,16 @@ def test_the_first_step_of_an_episode_ends_what_counts():
     )
     stopping = said(E.AGENT_SHUTDOWN, "Stopping the agent: Reason = sig.kill", -11)
     state = a_state("s-12-VM", timeline=(stopping,), episode=episode)
-    found = correlate(state, a_fleet(state), NOW)
+    found = correlate(state, {}, NOW)
     assert found is not None
     assert found.culprit is Culprit.UNDECIDED
 
 
 def test_a_vm_without_trouble_and_without_lines_has_nothing_to_tell():
     state = a_state("s-12-VM")
-    assert correlate(state, a_fleet(state), NOW) is None
+    assert correlate(state, {}, NOW) is None
     old = replace(said(E.OOM, "x", 0), at=NOW - minutes(600))
-    assert correlate(replace(state, timeline=(old,)), a_fleet(state), NOW) is None
+    assert correlate(replace(state, timeline=(old,)), {}, NOW) is None
 
 
 def test_a_clock_offset_beyond_all_bounds_changes_no_time():
