@@ -19,6 +19,7 @@ VERDICTS = {
     "failed": "[bold red]▲ failed [/]",
     "unknown": "[yellow]? unknown[/]",
 }
+TIMELINE_SHOWN = 15
 INDENT = 10  # as wide as a verdict and a space
 
 Answer = Mapping[str, Any]
@@ -61,6 +62,8 @@ def explanation(console: Console, answer: Answer) -> None:
         age = spoken(_seconds(answer["now"], told["since"]))
         _paragraph(console, "Since", f"{_moment(told['since'])} UTC, {age} ago")
     _paragraph(console, "Wider cause", told["wider_cause"])
+    logs = told["logs"]
+    _paragraph(console, "Where", logs and logs["sentence"])
     _paragraph(console, "What follows", told["follows"])
     _paragraph(console, "What to do", told["advice"])
     _paragraph(console, "What not", told["never"])
@@ -75,6 +78,30 @@ def explanation(console: Console, answer: Answer) -> None:
     if told["evidence"]:
         console.print()
         console.print(_evidence(told["evidence"]))
+    if logs:
+        timeline(console, logs, told["name"], most=TIMELINE_SHOWN)
+
+
+def timeline(console: Console, logs: Answer, name: str, *, most: int | None = None) -> None:
+    """Both logs on one time line; `>` marks what decides where the cause lies."""
+    lines: Sequence[Answer] = logs["timeline"]
+    shown = [line for line in logs["evidence"] if line not in lines[-(most or len(lines)) :]]
+    shown += lines[-(most or len(lines)) :]
+    if not shown:
+        return
+    console.print()
+    width = max(len(line["log"] or name) for line in shown)
+    if most is not None and len(lines) > len(shown):
+        console.print(f"[bold]LOGS[/] (the newest {len(shown)} of {len(lines)} lines, UTC)")
+    else:
+        console.print("[bold]LOGS[/] (UTC)")
+    for line in shown:
+        mark = "[bold]>[/]" if line in logs["evidence"] else " "
+        times = f" ({line['times']} times)" if line["times"] > 1 else ""
+        head = f"{mark} {_moment(line['at'])}  {_text((line['log'] or name).ljust(width))}  "
+        console.print(Padding(head + _text(line["text"] + times), (0, 0), expand=False))
+    for note in logs["notes"]:
+        console.print(_text(note))
 
 
 def plan(console: Console, answer: Answer) -> None:
@@ -145,6 +172,10 @@ def _notices(console: Console, answer: Answer) -> None:
             "[bold yellow]CloudStack lists no system VM at all.[/] A zone in use has two: the API "
             "user may not be allowed to see them."
         )
+    for log in answer.get("management_logs", ()):
+        if not log["is_followed"]:
+            name, detail = _text(log["name"]), _text(log["detail"])
+            console.print(f"[bold yellow]The log of {name} is not followed:[/] {detail}")
     for source, memory in answer.get("sources", {}).items():
         if not memory["is_up"]:
             age = spoken(_seconds(answer["now"], memory["since"]))

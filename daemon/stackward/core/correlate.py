@@ -70,7 +70,7 @@ class _Vote:
 
 
 def correlate(state: TargetState, logs: Logs, now: datetime) -> Correlation | None:
-    """What the logs say of this VM; None: no episode is open and they say nothing of late."""
+    """What the logs say of this VM; None: nothing, or no episode is open and nothing of late."""
     episode = state.episode
     server_lines = (line for log in logs.values() for line in log.lines)
     scene = Scene(
@@ -85,7 +85,9 @@ def correlate(state: TargetState, logs: Logs, now: datetime) -> Correlation | No
     )
     if episode is None and not any(_is_of_late(line, now) for line in state.timeline):
         return None
-    return decide(scene)
+    found = decide(scene)
+    is_empty = not logs and not found.timeline and found.culprit is Culprit.UNDECIDED
+    return None if is_empty else found
 
 
 def decide(scene: Scene) -> Correlation:

@@ -80,7 +80,7 @@ class Explanation:
     never: str
     decision: DecisionTaken
     tried: tuple[str, ...]
-    logs: Correlation | None = None  # None: they say nothing of late
+    logs: Correlation | None = None  # where the cause lies by the logs; None: they say nothing
 
 
 def explain_target(snapshot: Snapshot, target_id: TargetId) -> Explanation | None:

@@ -45,6 +45,7 @@ dt { font-weight: 600; } dd { margin: 0; overflow-wrap: anywhere; }
 }
 """.strip()  # noqa: E501  a style sheet reads best one rule a line
 
+TIMELINE_SHOWN = 20
 SHAPES = {Overall.PASSED.value: "●", Overall.FAILED.value: "▲", Overall.UNKNOWN.value: "?"}
 WILL = {
     Mode.ACT: "The daemon does",
@@ -78,6 +79,7 @@ def fleet(snapshot: Snapshot, now: datetime) -> str:
     if views.is_empty(snapshot):
         parts.append(_notice(EMPTY))
     parts.extend(_notice(text) for text in _notices(snapshot.fleet, now))
+    parts.extend(_notice(text) for text in _log_notices(snapshot.fleet, now))
     parts.extend(_fleet_cause(snapshot, one, now) for one in snapshot.fleet_diagnoses)
     first = sorted((row for row in rows if not row["suppressed_by"]), key=views.urgency)
     parts.extend(_card(row, now) for row in first if row["diagnosis"] or row["verdict"] != "passed")
@@ -114,6 +116,7 @@ def vm(snapshot: Snapshot, now: datetime, name: str) -> str | None:
         "</dl>",
         "<h2>Who says what</h2>",
         _evidence(explained),
+        _timeline(explained),
         _age(snapshot, now),
     ]
     return _document(f"{explained.name}: stackward", "".join(parts))
@@ -158,6 +161,14 @@ def _notices(fleet: FleetView, now: datetime) -> Iterable[str]:
             yield (
                 f"The {source.value} has not answered for {_since(memory.since, now)}: "
                 f"{memory.detail}"
+            )
+
+
+def _log_notices(fleet: FleetView, now: datetime) -> Iterable[str]:
+    for log in fleet.management_logs.values():
+        if not log.is_followed and log.since is not None:
+            yield (
+                f"The log of {log.name} is not followed for {_since(log.since, now)}: {log.detail}"
             )
 
 
@@ -235,6 +246,7 @@ def _told(explained: Explanation, now: datetime) -> Iterable[tuple[str, str]]:
     )
     yield "Since", f"{since:%Y-%m-%d %H:%M:%S} UTC, for {_since(since, now)}" if since else ""
     yield "Wider cause", explained.wider_cause or ""
+    yield "Where it lies", explained.logs.sentence if explained.logs is not None else ""
     yield "What follows", explained.follows
     yield "What to do", explained.advice
     yield "What not to do", explained.never
@@ -281,6 +293,28 @@ def _evidence(explained: Explanation) -> str:
     return (
         "<table><thead><tr><th>Verdict</th><th>Witness</th><th>Probe</th><th>Asked</th>"
         f"<th>What it says</th></tr></thead><tbody>{cells}</tbody></table>"
+    )
+
+
+def _timeline(explained: Explanation) -> str:
+    """The newest lines of both logs; those that decide where it lies are marked."""
+    told = explained.logs
+    if told is None or not told.timeline:
+        return ""
+    lines = told.timeline[-TIMELINE_SHOWN:]
+    first = tuple(line for line in told.evidence if line not in lines)
+    rows = "".join(
+        f'<tr><td class="tight">{line.at:%Y-%m-%d %H:%M:%S}</td>'
+        f'<td class="tight">{escape(line.log or explained.name)}</td>'
+        f'<td class="wide">{"<b>" if line in told.evidence else ""}{escape(line.text)}'
+        f"{'</b>' if line in told.evidence else ''}"
+        f"{f' ({line.times} times)' if line.times > 1 else ''}</td></tr>"
+        for line in (*first, *lines)
+    )
+    notes = "".join(f'<p class="quiet">{escape(note)}</p>' for note in told.notes)
+    return (
+        "<h2>What the logs say</h2><table><thead><tr><th>When (UTC)</th><th>Log</th>"
+        f"<th>Line</th></tr></thead><tbody>{rows}</tbody></table>{notes}"
     )
 
 

@@ -15,6 +15,7 @@ from stackward import __version__
 from stackward.core.explain import explain_target
 from stackward.core.snapshot import Snapshot
 from stackward.core.state import FleetView, TargetState
+from stackward.model.correlation import ManagementLog
 from stackward.model.diagnosis import Diagnosis
 from stackward.model.entry import StoredEntry
 from stackward.model.health import Overall
@@ -96,9 +97,21 @@ def status(snapshot: Snapshot, now: Moment) -> Json:
         "verdicts": _verdicts(snapshot),
         "sources": plain(fleet.sources),
         "zones": [plain(zone) for zone in sorted(fleet.zones.values(), key=lambda z: z.name)],
+        "management_logs": [_management_log(one) for one in fleet.management_logs.values()],
         "causes": [plain(diagnosis) for diagnosis in snapshot.fleet_diagnoses],
         "vms": [vm_row(snapshot, state) for state in ordered(fleet)],
         "escalations": plain(snapshot.plan.escalations),
+    }
+
+
+def _management_log(log: ManagementLog) -> Json:
+    """Whether it is followed; what it said stands beside the VMs."""
+    return {
+        "name": log.name,
+        "is_followed": log.is_followed,
+        "detail": log.detail,
+        "since": plain(log.since),
+        "clock_offset_seconds": plain(log.clock_offset),
     }
 
 

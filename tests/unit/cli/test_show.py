@@ -1,12 +1,13 @@
 """Answers for people: they fit the terminal, say what is wrong first, and are never markup."""
 
 import io
+import json
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
 from tests.builders import NOW, a_policy, a_rule, a_sick_state, a_state, a_target
-from tests.unit.web.test_page import a_picture
+from tests.unit.web.test_page import a_picture, a_told_picture
 
 from stackward.cli import show
 from stackward.web import views
@@ -115,3 +116,17 @@ def test_the_journal_tells_kind_vm_and_text():
 
 def test_an_empty_journal_says_so():
     assert "No such row" in shown(show.journal, [])
+
+
+def test_an_explanation_shows_both_logs_and_marks_what_decides():
+    answer = json.loads(views.dumps(views.vm(a_told_picture(), "s-1-VM", NOW) or {}))
+    text = in_one_line(shown(show.explanation, answer, width=200))
+    assert "Where The cause lies in the network" in text
+    assert "> 2026-03-01 11:54:00 s-1-VM java.net.NoRouteToHostException" in text
+    assert "(7 times)" in text
+
+
+def test_a_log_that_is_not_followed_is_told():
+    answer = json.loads(views.dumps(views.status(a_told_picture(), NOW)))
+    text = in_one_line(shown(show.status, answer, width=200))
+    assert "The log of ms-1 is not followed: no way to it" in text

@@ -1,5 +1,6 @@
 """What people are shown: what is wrong first, in sentences, and nothing that could do harm."""
 
+import json
 import re
 from dataclasses import replace
 from datetime import timedelta
@@ -19,7 +20,11 @@ from tests.builders import (
 from tests.judging import judge
 from tests.unit.telemetry.test_metrics import a_snapshot
 
+from stackward.core.state import Episode
 from stackward.errors import Leg
+from stackward.model.correlation import LogLine, ManagementLog, Origin
+from stackward.model.diagnosis import DiagnosisCode
+from stackward.model.sighting import EventClass, Severity
 from stackward.model.verdict import Sign
 from stackward.web import page, views
 
@@ -158,3 +163,49 @@ def test_an_empty_listing_is_told_and_a_first_one_awaited():
     assert "lists no system VM at all" in text_of(page.fleet(a_picture(), NOW))
     first = replace(a_picture(), is_ready=False)
     assert "lists no system VM at all" not in text_of(page.fleet(first, NOW))
+
+
+def a_told_picture():
+    """A sick VM of which two logs speak, in an episode."""
+    when = NOW - timedelta(minutes=6)
+    lost = LogLine(
+        origin=Origin.VM,
+        log="",
+        event=EventClass.MS_UNREACHABLE,
+        severity=Severity.ERROR,
+        text=f"java.net.NoRouteToHostException: No route to host {NASTY}",
+        at=when,
+        seen_at=when,
+        times=7,
+    )
+    episode = Episode(
+        id="e", opened_at=NOW - timedelta(minutes=5), diagnosis=DiagnosisCode.AGENT_DISCONNECTED
+    )
+    state = a_sick_state("s-1-VM", timeline=(lost,), episode=episode)
+    silent = ManagementLog(name="ms-1", is_followed=False, detail="no way to it", since=when)
+    return a_picture(state, management_logs={"ms-1": silent})
+
+
+def test_the_page_of_a_vm_says_where_the_cause_lies_and_by_which_lines():
+    html = page.vm(a_told_picture(), NOW, "s-1-VM")
+    assert html is not None
+    assert "<dt>Where it lies</dt><dd>The cause lies in the network" in html
+    assert "<b>java.net.NoRouteToHostException" in html
+    assert "(7 times)" in html
+    assert "<script" not in html
+    assert "The log of ms-1 is not followed: no way to it." in html
+
+
+def test_a_log_that_is_not_followed_is_told_first():
+    html = text_of(page.fleet(a_told_picture(), NOW))
+    assert "The log of ms-1 is not followed for 6 min: no way to it" in html
+
+
+def test_the_json_of_a_vm_holds_the_whole_timeline():
+    told = views.vm(a_told_picture(), "s-1-VM", NOW)
+    assert told is not None
+    logs = json.loads(views.dumps(told))["explanation"]["logs"]
+    assert logs["culprit"] == "network"
+    assert logs["timeline"] == logs["evidence"]
+    status = json.loads(views.dumps(views.status(a_told_picture(), NOW)))
+    assert status["management_logs"][0]["is_followed"] is False
