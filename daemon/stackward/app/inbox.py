@@ -8,6 +8,7 @@ a stretch keeps its place and a ready line.
 """
 
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from dataclasses import replace
 
 from stackward.model.event import Event, ManagementSaid, Observed, PathTold, Sighted
@@ -29,6 +30,10 @@ class Inbox:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def sighted(self) -> Iterator[Sighted]:
+        """The stretches of logs that wait, in the order of their arrival."""
+        return (event for event in self._waiting.values() if isinstance(event, Sighted))
 
     def put(self, event: Event) -> None:
         """Take one event in; never blocks."""

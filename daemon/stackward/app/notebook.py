@@ -60,11 +60,11 @@ class Notebook:
                 self._log.info("journal can be written again")
             self.trouble = ""
 
-    async def save_logs(self, logs: Mapping[str, LogMemory]) -> None:
+    async def save_logs(self, logs: Mapping[str, LogMemory], *, is_due: bool = True) -> None:
         """Keep what the lines of each log have done, and up to where; not while there is trouble.
 
         What counts is saved before it is published, so that no counter ever falls back; a place
-        that has only moved on waits for its turn.
+        that has only moved on waits for its turn, which `is_due` False leaves to another call.
         """
         if self.trouble:
             return
@@ -72,7 +72,7 @@ class Notebook:
         if now - self._logs_forgotten_at >= SAVED_ANEW_EVERY_SECONDS:
             self._logs_forgotten_at = now
             self._logs_saved.clear()
-        is_due = now - self._positions_saved_at >= self._positions_every
+        is_due = is_due and now - self._positions_saved_at >= self._positions_every
         changed = {
             name: log
             for name, log in logs.items()

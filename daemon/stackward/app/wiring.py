@@ -18,6 +18,7 @@ from stackward.act.tools import Tools
 from stackward.app.bulletin import Bulletin
 from stackward.app.control_loop import ControlLoop, Neighbours
 from stackward.app.demotion import DemotionFile
+from stackward.app.fresh_logs import FreshLogs
 from stackward.app.inbox import Inbox
 from stackward.app.lag import LagMeter
 from stackward.app.notebook import Notebook
@@ -114,6 +115,7 @@ class House:
     tools: Tools
     lag: LagMeter
     bulletin: Bulletin
+    fresh_logs: FreshLogs
     memory: Memory
     is_recovering: bool = True
     is_draining: bool = False
@@ -219,11 +221,13 @@ async def build(
             return "the daemon is stopping"
         return "what an earlier run left open is looked at first" if house.is_recovering else ""
 
+    picture = Picture(remembered)
+    notebook = Notebook(journal, clock, log, settings.timing.positions_interval_seconds)
     loop = ControlLoop(
         inbox,
         bulletin,
-        Picture(remembered),
-        Notebook(journal, clock, log, settings.timing.positions_interval_seconds),
+        picture,
+        notebook,
         Neighbours(
             pause=pause,
             demotion=DemotionFile(demotion_file(settings.state_directory), log),
@@ -251,6 +255,7 @@ async def build(
         tools=tools,
         lag=lag,
         bulletin=bulletin,
+        fresh_logs=FreshLogs(bulletin, picture, inbox, notebook, clock),
         memory=memory,
     )
     return house
@@ -288,6 +293,7 @@ def build_web(
             content_type_text=CONTENT_TYPE_TEXT,
             content_type_openmetrics=CONTENT_TYPE_OPENMETRICS,
         ),
+        house.fresh_logs.snapshot,
     )
 
 

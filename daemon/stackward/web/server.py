@@ -60,11 +60,15 @@ class ReloadReport:
 
 
 RenderMetrics = Callable[[Snapshot | None, bool], bytes]
+Fresh = Callable[[], Awaitable[Snapshot | None]]
 Reload = Callable[[], Awaitable[ReloadReport]]
 
 
 class WebServer:
-    """Serves until stopped. `port` is known after `start`."""
+    """Serves until stopped. `port` is known after `start`.
+
+    `fresh` gives the snapshot for the metrics, if that is not simply the newest one.
+    """
 
     def __init__(
         self,
@@ -75,8 +79,10 @@ class WebServer:
         render_metrics: RenderMetrics,
         reload: Reload,
         settings: WebSettings,
+        fresh: Fresh | None = None,
     ) -> None:
         self._snapshots = snapshots
+        self._fresh = fresh
         self._journal = journal
         self._clock = clock
         self._log = log
@@ -86,7 +92,7 @@ class WebServer:
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
         self._rendering = asyncio.Lock()
-        self._rendered: tuple[tuple[int, bool, bool], bytes] | None = None
+        self._rendered: tuple[Snapshot | None, tuple[bool, bool], bytes] | None = None
         self.port = settings.port
 
     async def start(self) -> None:
@@ -139,15 +145,14 @@ class WebServer:
     # --- for machines -------------------------------------------------------------------------
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        snapshot = self._snapshots.latest()
         openmetrics = "application/openmetrics-text" in request.headers.get("Accept", "")
         gzip = "gzip" in request.headers.get("Accept-Encoding", "")
-        key = (snapshot.round_number if snapshot else -1, openmetrics, gzip)
         async with self._rendering:
-            if self._rendered is None or self._rendered[0] != key:
+            snapshot = self._snapshots.latest() if self._fresh is None else await self._fresh()
+            body = self._kept(snapshot, (openmetrics, gzip))
+            if body is None:
                 body = await asyncio.to_thread(self._render, snapshot, openmetrics, gzip)
-                self._rendered = (key, body)
-            body = self._rendered[1]
+                self._rendered = (snapshot, (openmetrics, gzip), body)
         content_type = (
             self._settings.content_type_openmetrics
             if openmetrics
@@ -157,6 +162,12 @@ class WebServer:
         if gzip:
             headers["Content-Encoding"] = "gzip"
         return web.Response(body=body, headers=headers)
+
+    def _kept(self, snapshot: Snapshot | None, form: tuple[bool, bool]) -> bytes | None:
+        """The last page, if it was made of the same."""
+        kept = self._rendered
+        is_same = kept is not None and kept[0] is snapshot and kept[1] == form
+        return kept[2] if kept is not None and is_same else None
 
     def _render(self, snapshot: Snapshot | None, openmetrics: bool, gzip: bool) -> bytes:
         body = self._render_metrics(snapshot, openmetrics)

@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+"""From a line written into a system VM's log to its counter in /metrics, with 200 tails.
+
+Method: a rehearsal cloud in a process of its own plays the VMs; behind the door of each stands a
+real bash, which runs the same text that is sent into a real VM (only sshd is asyncssh's). The real
+daemon, in another process, follows every log and asks every VM for its facts. Then, one VM after
+another and at odd moments, a line that tells an event is appended to a VM's log, and /metrics is
+asked until the counter of that event in that VM has grown. Taken is the moment when the answer
+that shows it is complete. Every third line is an error that a trace could follow, so it waits for
+the rest of itself; every third one is an error with its trace.
+The load of the machine is told, with what each side takes of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import http.client
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench_polls import cpu_of, drain, end, start, until_exists  # noqa: F401  beside this file
+
+GOAL_SECONDS = 0.250
+CONNECTED_WITHIN_SECONDS = 60
+SEEN_WITHIN_SECONDS = 10
+LOOK_EVERY_SECONDS = 0.010
+STAMP = "%Y-%m-%dT%H:%M:%S"
+SAYINGS = (
+    ("agent_connecting", "INFO  [utils.nio.NioClient] (main:[]) Connecting to 192.0.2.4:8250"),
+    (
+        "keystore_missing",
+        "WARN  [utils.nio.Link] (main:[]) Failed to load keystore, using trust all manager",
+    ),
+    (
+        "ms_unreachable",
+        "WARN  [utils.nio.NioClient] (main:[]) Unable to connect to remote: is there a server running on port 8250? java.net.ConnectException: Connection refused\n\tat java.base/sun.nio.ch.Net.pollConnect(Native Method)\n",
+    ),
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--vms", type=int, default=200, help="system VMs, a real bash in each")
+    parser.add_argument("--samples", type=int, default=200, help="lines that are timed")
+    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        asyncio.run(serve(arguments.serve))
+        return 0
+    print(__doc__.split("\n\n", 1)[1])
+    with tempfile.TemporaryDirectory(prefix="stackward-bench-") as scratch:
+        cloud = start([sys.executable, __file__, "--serve", str(arguments.vms)], stdout=True)
+        try:
+            told = json.loads(cloud.stdout.readline())
+            waits = measure(told, cloud.pid, Path(scratch), arguments.vms, arguments.samples)
+        finally:
+            end(cloud)
+    report(waits)
+    p99 = quantile([wait for one in waits.values() for wait in one], 0.99)
+    is_good = p99 < GOAL_SECONDS
+    print(f"\ngoal: p99 under {GOAL_SECONDS * 1e3:.0f} ms: " + ("met" if is_good else "MISSED"))
+    return 0 if is_good else 1
+
+
+async def serve(vms: int) -> None:
+    """The cloud's own process: say what is needed on one line, then serve until the end."""
+    from stackward.rehearsal.server import Rehearsal
+    from stackward.rehearsal.settings import GuestKind, Pace, RehearsalSettings
+
+    settings = RehearsalSettings(
+        zones=1,
+        ssvms_per_zone=vms // 2,
+        cpvms_per_zone=vms - vms // 2,
+        hypervisor="VMware",  # direct: a jump of this machine's own would be load, not way
+        guests=GuestKind.SHELL,
+        pace=Pace(boot=0.1, agent_start=0.1, chatter=60.0),
+    )
+    async with Rehearsal(settings) as cloud:
+        logs = {guest.vm.name: str(guest.tree.log_path) for guest in cloud.stage.guests.values()}
+        print(json.dumps({"config": cloud.daemon_config(), "logs": logs}), flush=True)
+        told_to_end = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told_to_end.set)
+        await told_to_end.wait()
+
+
+def measure(
+    told: dict, cloud: int, scratch: Path, vms: int, samples: int
+) -> dict[str, list[float]]:
+    config = told["config"]
+    config["ssh"] |= {"poll_interval_seconds": 15, "poll_timeout_seconds": 10}
+    config["state_directory"] = str(scratch / "state")
+    config["zones"] = {"*": {"mode": "observe"}}
+    path = scratch / "stackward.yaml"
+    path.write_text(json.dumps(config))
+    command = [sys.executable, "-m", "stackward", "run", "-c", str(path), "--log-format", "json"]
+    daemon = start(command, stderr=True)
+    try:
+        for line in daemon.stderr:
+            event = json.loads(line)
+            if event.get("event") == "started":
+                page = Page(event["port"])
+                break
+        drain(daemon.stderr)
+        after = until_followed(page, vms)
+        print(f"{vms} logs followed after {after:.0f} s", flush=True)
+        time.sleep(5)
+        began = time.monotonic()
+        spent = cpu_of(daemon.pid), cpu_of(cloud), bashes_cpu(cloud)
+        waits = sample(page, told["logs"], samples)
+        seconds = time.monotonic() - began
+        for who, before, now in zip(
+            ("the daemon", "the VMs' side of SSH", "the bash in the VMs"),
+            spent,
+            (cpu_of(daemon.pid), cpu_of(cloud), bashes_cpu(cloud)),
+            strict=True,
+        ):
+            print(f"  {(now - before) / seconds:6.1%} of a core: {who}")
+        print(
+            f"  {page.asked / seconds:.0f} scrapes a second, {page.took / page.asked * 1e3:.1f} ms "
+            f"each; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {seconds:.0f} s"
+        )
+        return waits
+    finally:
+        end(daemon)
+
+
+class Page:
+    """/metrics, over one connection."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        self.asked = 0
+        self.took = 0.0
+
+    def read(self) -> bytes:
+        began = time.perf_counter()
+        self._connection.request("GET", "/metrics")
+        body = self._connection.getresponse().read()
+        self.asked += 1
+        self.took += time.perf_counter() - began
+        return body
+
+    def count(self, vm: str, event: str) -> int:
+        """The counter; 0 while there is none."""
+        body = self.read()
+        role = "ssvm" if vm.startswith("s") else "cpvm"
+        name = f'stackward_log_events_total{{vm="{vm}",role="{role}",event="{event}"}} '.encode()
+        at = body.find(b"\n" + name)
+        if at < 0:
+            return 0
+        begin = at + 1 + len(name)
+        return int(body[begin : body.index(b"\n", begin)])
+
+
+def until_followed(page: Page, vms: int) -> float:
+    began = time.monotonic()
+    while time.monotonic() - began < CONNECTED_WITHIN_SECONDS:
+        body = page.read()
+        if (
+            sum(
+                b"stackward_log_followed{" in line and line.endswith(b" 1")
+                for line in body.splitlines()
+            )
+            >= vms
+        ):
+            return time.monotonic() - began
+        time.sleep(1)
+    raise SystemExit(f"not all logs were followed within {CONNECTED_WITHIN_SECONDS} s")
+
+
+def sample(page: Page, logs: dict[str, str], samples: int) -> dict[str, list[float]]:
+    """Seconds from the write to the answer that shows it, by kind of line."""
+    waits: dict[str, list[float]] = {kind: [] for kind, _ in SAYINGS}
+    dice = random.Random(1)
+    page.asked, page.took = 0, 0.0
+    vms = list(logs)
+    dice.shuffle(vms)
+    for number in range(samples):
+        vm = vms[number % len(vms)]
+        kind, text = SAYINGS[number % len(SAYINGS)]
+        before = page.count(vm, kind)
+        time.sleep(dice.uniform(0, 0.1))  # odd moments
+        now = datetime.now(UTC)
+        line = f"{now.strftime(STAMP)},{now.microsecond // 1000:03d} {text}\n"
+        with Path(logs[vm]).open("a") as log:
+            log.write(line)
+        written = time.perf_counter()
+        while page.count(vm, kind) <= before:
+            if time.perf_counter() - written > SEEN_WITHIN_SECONDS:
+                raise SystemExit(f"the line in {vm} was not told within {SEEN_WITHIN_SECONDS} s")
+            time.sleep(LOOK_EVERY_SECONDS)
+        waits[kind].append(time.perf_counter() - written)
+    return waits
+
+
+def report(waits: dict[str, list[float]]) -> None:
+    print(f"\n{'line':44}{'samples':>9}{'p50':>9}{'p95':>9}{'p99':>9}{'max':>9}")
+    names = (
+        "one that stands alone",
+        "an error, which waits for a trace",
+        "an error with its trace",
+    )
+    rows = [*zip(names, waits.values(), strict=True)]
+    rows.append(("all", [wait for one in waits.values() for wait in one]))
+    for name, one in rows:
+        told = "".join(f"{quantile(one, q) * 1e3:>6.0f} ms" for q in (0.5, 0.95, 0.99, 1))
+        print(f"{name:44}{len(one):>9}{told}")
+
+
+def quantile(values: list[float], q: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
+
+
+def bashes_cpu(cloud: int) -> float:
+    """CPU seconds of the shells that live in the cloud's VMs."""
+    spent: Counter[str] = Counter()
+    for child in Path(f"/proc/{cloud}/task/{cloud}/children").read_text().split():
+        try:
+            spent["bash"] += cpu_of(int(child))
+        except OSError:
+            continue  # ended meanwhile
+    return spent["bash"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
