@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 
-from stackward.catalog.log_files import FileAssembler, LogSource
+from stackward.catalog.log_files import FileAssembler, LogSource, read_line
 from stackward.catalog.mentions import taught_in
 from stackward.catalog.records import Record
 from stackward.catalog.signatures import LogReading, SignatureSet
@@ -27,6 +27,8 @@ from stackward.observe.joining import Directory, Joined, Joiner
 from stackward.ports import LogFiles
 
 HELD_SECONDS = 0.3
+LINES_SEARCHED = 50  # for the time of the last line
+LINE_BYTES_SEARCHED = 1000
 MEASURES_KEPT = 64
 MEASURES_FOR = timedelta(minutes=10)
 OWN_CLOCK_WITHIN = timedelta(seconds=2)  # a log of this machine has no other clock than ours
@@ -140,7 +142,6 @@ class _Reader:
         self._reading = LogReading(signatures, None)
         self._signatures = signatures
         self._meter = ClockMeter(is_own_clock=log.is_local)
-        self._newest: datetime | None = None  # what the newest line says of its time
         self._minute: datetime | None = None
         self.place: LogPosition | None = None
         self._chunks = 0
@@ -176,13 +177,23 @@ class _Reader:
         self.place = chunk.end
         if self._chunks == 0:
             self.tell_state(is_followed=True)
-        newest = self._newest
-        if chunk.data and newest is not None:
+        newest = self._newest_time(chunk)
+        if newest is not None:
             self._chunks += 1
             # What stood there before we came is of any age.
             if self._chunks > 1 and chunk.behind_bytes == 0:
                 self._meter.take(newest, chunk.received_at)
             self._tell_minute(moment(newest, chunk.received_at, self._meter.offset))
+
+    def _newest_time(self, chunk: LogChunk) -> datetime | None:
+        """What the last line that names a time says of it."""
+        for line in reversed(chunk.lines[-LINES_SEARCHED:]):
+            text = line[:LINE_BYTES_SEARCHED].decode("utf-8", "replace")
+            zone, at = self._log.zone, chunk.received_at
+            record = read_line(text, 0, LogSource.MANAGEMENT, read_at=at, zone=zone)
+            if record is not None and record.logged_at is not None:
+                return record.logged_at
+        return None
 
     def close(self) -> None:
         """Nothing more comes."""
@@ -194,8 +205,6 @@ class _Reader:
 
     def _take(self, record: Record, seen_at: datetime, joined: Joined) -> None:
         try:
-            if record.logged_at is not None:
-                self._newest = record.logged_at
             sighting = self._reading.read(record, seen_at)
             self._joiner.take(record, sighting, self._meter.offset, joined)
         except Exception:  # the wall round one log record
