@@ -19,12 +19,15 @@ Rules of the text:
    asked only for how two rows lie between each other, where two rotators are at work.
 6. A file is known by its first bytes, and by those of the file before it (`before`, DIGEST.COUNT;
    empty: there was none; `?`: not known). The latter find the place of one that is young or gone.
+7. Whoever copies a log and then cuts it destroys what was written between the two. So a copy is
+   never left without telling a gap. Whether a rotated file is one, nothing tells for sure: `lossy`
+   says that the open one is, `copies` that there are some, so that each `by_name` may be.
 """
 
 SCRIPT = r"""
 export LC_ALL=C
 pos=0 head='' head_bytes=0 silent=0 lossy='' missed=0 calm=0 idle=0 packed='' own='' before=''
-young=32
+young=32 copies='' by_name=''
 
 say() { printf '\n%s %s\n' "$mark" "$*" || exit 1; }
 
@@ -114,6 +117,7 @@ list_past() {
     n=$(( ${#dated[@]} - rotated_max ))
     dated=("${dated[@]:n > 0 ? n : 0}")
   fi
+  (( ${#down[@]} && ( ${#up[@]} || ${#dated[@]} ) )) && copies=1  # two rotators
   past=()
   join "${up[@]}"; join "${down[@]}"; join "${dated[@]}"
 }
@@ -244,7 +248,11 @@ resettle() {
     if open_name "$name"; then
       old=$before
       note_before "$next"
-      place "$kind" 0 '?' && return 0
+      if place "$kind" 0 '?'; then
+        lossy='' by_name=''
+        [[ $name == "$log" ]] || by_name=1
+        return 0
+      fi
       before=$old
     fi
     pause "$poll"
@@ -336,7 +344,7 @@ truncated() {
       if open_name "$actual" && { first_bytes /proc/self/fd/3 "$packed"; alike; }; then
         if place same "$pos" 0; then
           exec 7<&-
-          lossy=1 calm=0
+          lossy=1 copies=1 calm=0
           return 0
         fi
         # All of it was read before, and more than that.
@@ -353,7 +361,7 @@ truncated() {
     (( ${#past[@]} )) || break
     pause "$poll"
   done
-  lossy=''
+  copies=1
   resettle anew
 }
 
@@ -389,13 +397,14 @@ advance() {
   packed=''
   [[ $name != *.gz || $name == "$log" ]] || packed=.gz
   if [[ $kind == next ]]; then
-    [[ -z $lossy ]] || gap='?'
+    [[ -z $lossy && ( -z $by_name || -z $copies ) ]] || gap='?'
     note_before "$next"
     head=''
   fi
   if place "$kind" "$offset" "$gap"; then
     exec 7<&-
-    lossy=''
+    lossy='' by_name=''
+    [[ $name == "$log" ]] || by_name=1
     return 0
   fi
   [[ $kind == same ]] || give_up 'the next file cannot be placed'
@@ -412,7 +421,7 @@ found() {
   if (( fp_bytes < young )) && [[ $before != '?' ]]; then
     find_before || return 1
     name_of "$(( slot + 1 ))"
-    begins_as_known "$name" && place same "$fp_offset" 0
+    begins_as_known "$name" && place same "$fp_offset" 0 && judge "$name"
     return
   fi
   for manner in same any; do
@@ -422,7 +431,7 @@ found() {
       [[ $manner == any || $(stat -L -c %d:%i "$name") == "$fp_identity" ]] || continue
       begins_as_known "$name" || continue
       before=$fp_before
-      place same "$fp_offset" 0 && return 0
+      place same "$fp_offset" 0 && judge "$name" && return 0
       # A copy that ends before our place: all of it was read.
       if [[ $manner == any ]] && (( i < ${#past[@]} )); then
         note_before "$(( i + 1 ))"
@@ -431,6 +440,16 @@ found() {
     done
   done
   return 1
+}
+
+# We go on in a file of the past: is it the one in which we stopped, or a copy of it?
+judge() {
+  [[ $1 != "$log" ]] || return 0
+  [[ $(stat -L -c %d:%i "$log") != "$fp_identity" ]] || copies=1
+  if [[ -n $packed ]]; then by_name=1
+  elif [[ $(stat -L -c %d:%i /proc/self/fd/3) != "$fp_identity" ]]; then lossy=1
+  fi
+  return 0
 }
 
 begins_as_known() {
@@ -478,7 +497,7 @@ follow() {
   [[ $9 != *:* ]] || fp_before=${9#*:}
   exec 2>/dev/null 6>&1
   shopt -s nullglob
-  stem=${log%.*} ending=.${log##*.} placed=''
+  stem=${log%.*} ending=.${log##*.} placed='' soon=''
   [[ ${log##*/} == *.* ]] || stem=$log ending=.rotated
   if ! start; then
     say W
@@ -486,8 +505,15 @@ follow() {
   fi
   while :; do
     if drain; then
-      calm=0
+      calm=0 soon=0.03
       read -t 0 && pause "$poll"
+      continue
+    fi
+    # Whoever writes a message with its trace may be between the two: do not keep the rest waiting.
+    if [[ -n $soon ]]; then
+      pause "$soon"
+      (( silent -= silent > 0 ))
+      soon=''
       continue
     fi
     [[ $packed == .gz.read ]] || pause "$poll"
