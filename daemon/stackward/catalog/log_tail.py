@@ -51,8 +51,8 @@ class LogTailSettings:
     `dead_man`: the script ends itself when nothing came from our side for so long. `poll`: how
     often it looks for new bytes. `grace`: how long a renamed file must be quiet before the next
     one is read; whoever still has it open gets that long for a last line. `rotated_max`: how many
-    files of each manner of rotation are looked at, the newest of them: `cloud.log.1`, `cloud.1.log`,
-    `cloud.log-20260101`, `cloud.log.2026-01-01`, each as it is or with `.gz`.
+    files of each manner of rotation are looked at, the newest of them. The manners: `cloud.log.1`,
+    `cloud.1.log`, and by date `cloud.log-20260101`, `cloud.log.2026-01-01`; as it is or with `.gz`.
     """
 
     path: str = "/var/log/cloud.log"

@@ -1,8 +1,9 @@
-"""Runs the tail script with this machine's bash on real files, and reads what it says."""
+"""Both tails on real files of this machine: the script under a real bash, and its local twin."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from stackward.catalog.log_tail import (
     tail_keepalive_line,
 )
 from stackward.model.guest import LogPosition
+from stackward.transports.local_tail import LocalTail
 
 NONCE = "n0nce" * 5
 SETTINGS = LogTailSettings(
@@ -27,15 +29,10 @@ DEADLINE_SECONDS = 25
 
 
 class Following:
-    """One channel: `chunks` is all that came so far."""
+    """What came of one log while it was followed: `chunks` is all so far."""
 
-    def __init__(
-        self,
-        process: asyncio.subprocess.Process,
-        resume: LogPosition | None,
-        settings: LogTailSettings,
-    ) -> None:
-        self.process = process
+    def __init__(self, resume: LogPosition | None, settings: LogTailSettings) -> None:
+        self.settings = settings
         self.reader = TailReader(resume, settings, nonce=NONCE)
         self.chunks: list[RawChunk] = []
 
@@ -52,13 +49,17 @@ class Following:
         assert self.reader.position is not None
         return self.reader.position
 
+    async def more(self) -> bytes:
+        """The next bytes of the stream."""
+        raise NotImplementedError
+
+    def keepalive(self) -> None:
+        """Show a sign of life, where there is anybody to see it."""
+
     async def until(self, is_enough: Callable[["Following"], bool]) -> None:
-        assert self.process.stdout is not None
         async with asyncio.timeout(DEADLINE_SECONDS):
             while not is_enough(self):
-                data = await self.process.stdout.read(65536)
-                assert data, "the script ended"
-                self.chunks += self.reader.feed(data)
+                self.chunks += self.reader.feed(await self.more())
 
     async def placed(self) -> None:
         await self.until(lambda following: bool(following.chunks))
@@ -72,6 +73,25 @@ class Following:
         """Wait until the script has told that it read up to here, be it half a line."""
         await self.until(lambda it: it.reader.confirmed_offset == offset)
 
+
+class ScriptFollowing(Following):
+    """One channel."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        resume: LogPosition | None,
+        settings: LogTailSettings,
+    ) -> None:
+        super().__init__(resume, settings)
+        self.process = process
+
+    async def more(self) -> bytes:
+        assert self.process.stdout is not None
+        data = await self.process.stdout.read(65536)
+        assert data, "the script ended"
+        return data
+
     def keepalive(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(tail_keepalive_line())
@@ -84,10 +104,26 @@ class Following:
             await self.process.wait()
 
 
+class LocalFollowing(Following):
+    """One tail that looks when it is asked to, and then as often as the script does."""
+
+    def __init__(
+        self, tail: LocalTail, resume: LogPosition | None, settings: LogTailSettings
+    ) -> None:
+        super().__init__(resume, settings)
+        self.tail = tail
+
+    async def more(self) -> bytes:
+        data = self.tail.look()
+        await asyncio.sleep(0 if data else self.settings.poll.total_seconds())
+        return data
+
+
 @asynccontextmanager
 async def following(
     root: Path, resume: LogPosition | None = None, settings: LogTailSettings = SETTINGS
-) -> AsyncIterator[Following]:
+) -> AsyncIterator[ScriptFollowing]:
+    """The script, started as if the root of its VM were here."""
     process = await asyncio.create_subprocess_shell(
         log_tail_command(settings, resume),
         stdin=asyncio.subprocess.PIPE,
@@ -96,7 +132,7 @@ async def following(
     )
     assert process.stdin is not None
     process.stdin.write(log_tail_script(settings, resume, nonce=NONCE))
-    channel = Following(process, resume, settings)
+    channel = ScriptFollowing(process, resume, settings)
     try:
         yield channel
     finally:
@@ -104,3 +140,16 @@ async def following(
         if process.returncode is None:
             process.kill()
         await channel.ended()
+
+
+@asynccontextmanager
+async def following_locally(
+    root: Path, resume: LogPosition | None = None, settings: LogTailSettings = SETTINGS
+) -> AsyncIterator[LocalFollowing]:
+    """The tail of a log of this machine."""
+    here = replace(settings, path=f"{root}{settings.path}")
+    tail = LocalTail(here, resume, nonce=NONCE)
+    try:
+        yield LocalFollowing(tail, resume, here)
+    finally:
+        tail.close()

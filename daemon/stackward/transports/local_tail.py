@@ -1,0 +1,373 @@
+"""Follows a log of this machine as the script in catalog/log_tail_script.py follows one in a VM.
+
+What `look` returns is the same stream of bytes and records, so one reader and one suite of tests
+serve both. The reasons for what is done here stand there; the functions have the same names.
+Everything here blocks: it runs in a thread of its own, see local_logs.py.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from stackward.catalog.log_tail import LogTailSettings
+from stackward.model.guest import LogPosition
+from stackward.transports.local_files import HEAD_BYTES, LogFile, Past, actual, digest_of
+
+YOUNG_BYTES = 32  # fewer of a file's first bytes say little of which file it is
+PLACE_TRIES = 5
+TRIES = 3  # names may have been moving while they were looked through
+BACK_OFF_LOOKS = 10
+LINE_BYTES_SOUGHT = 65536
+_NOT_KNOWN = "?"
+
+
+class LocalTail:
+    """One followed log. `look` says what is new since it was called last."""
+
+    def __init__(
+        self, settings: LogTailSettings, resume: LogPosition | None, *, nonce: str
+    ) -> None:
+        self._settings = settings
+        self._resume = resume
+        self._mark = nonce.encode()
+        self._past = Past(settings.path, settings.rotated_max)
+        self._grace = max(1, round(settings.grace / settings.poll))
+        self._told: list[bytes] = []
+        self._file: LogFile | None = None
+        self._position = 0
+        self._head = b""
+        self._fingerprint = ("", 0)
+        self._before = _NOT_KNOWN
+        if resume is not None and ":" in resume.fingerprint:
+            self._before = resume.fingerprint.partition(":")[2]
+        self._unfinished: Callable[[], None] | None = None
+        self._missed = 0
+        self._calm = 0
+        self._is_lossy = False
+        self._is_by_name = False
+        self._has_copies = False
+
+    def look(self) -> bytes:
+        """What a script would have written since; empty: nothing is new. OSError: it cannot be."""
+        if self._unfinished is not None:
+            self._unfinished()
+        elif self._file is None:
+            self._start()
+        elif self._drain(self._file):
+            self._calm = 0
+        else:
+            self._wait(self._file)
+        told, self._told = b"".join(self._told), []
+        return told
+
+    def close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def _say(self, *words: object) -> None:
+        self._told.append(b"\n%b %b\n" % (self._mark, " ".join(map(str, words)).encode()))
+
+    # --- the bytes
+
+    def _drain(self, file: LogFile) -> bool:
+        if file.is_packed:
+            return self._unpack(file)
+        data = file.read(self._position, self._settings.bulk_bytes)
+        if not data:
+            return False
+        seen = file.head()
+        if not seen.startswith(self._head if self._position else data[:HEAD_BYTES]):
+            self._truncated(TRIES)
+            return True
+        if not self._fingerprint[1] and not self._follows(file) and not self._follows(file):
+            self._resettle("next")
+            return True
+        self._head = seen
+        self._grow(seen[: self._position + len(data)])
+        self._position += len(data)
+        self._told.append(data)
+        self._confirm(max(0, file.size - self._position))
+        return True
+
+    def _confirm(self, behind: int) -> None:
+        self._say("K", self._position, *([behind] if behind else []))
+
+    def _grow(self, known: bytes) -> None:
+        if self._fingerprint[1] < len(known):
+            self._fingerprint = (digest_of(known), len(known))
+            self._say("F", f"{self._fingerprint[0]}:{self._before}", len(known))
+
+    def _unpack(self, file: LogFile) -> bool:
+        if file.unpacked is None:
+            return False
+        data = file.unpacked.read(self._settings.bulk_bytes)
+        if not data:
+            self._is_lossy |= file.unpacked.is_broken
+            file.unpacked = None
+            self._calm = self._grace
+            return False
+        self._position += len(data)
+        self._told.append(data)
+        self._confirm(0)
+        return True
+
+    def _follows(self, file: LogFile) -> bool:
+        """Whether a file that was empty still follows the file before it."""
+        slots = self._past.slots()
+        own = self._find_own(slots, file)
+        return self._before in (self._what_precedes(slots, own), _NOT_KNOWN)
+
+    # --- what happens to a file
+
+    def _wait(self, file: LogFile) -> None:
+        if not file.is_packed:
+            if file.size < self._position or not file.head().startswith(self._head):
+                self._truncated(TRIES)
+                return
+            if file.is_at(self._past.log):
+                self._calm = 0
+                return
+        self._calm += 1
+        if self._calm < self._grace:
+            return
+        if self._advance(file):
+            self._calm = 0
+        elif self._calm >= self._grace + TRIES:
+            self._calm = self._grace - BACK_OFF_LOOKS  # it may be long in coming
+
+    def _truncated(self, tries: int) -> None:
+        """The file was cut. If a copy was taken before, the rest of it is read there first."""
+        slots = self._past.slots()
+        twin = self._find_twin(slots)
+        if twin is not None and self._go_on_in_copy(slots, twin):
+            return
+        if twin is None and slots and tries > 1:
+            self._unfinished = partial(self._truncated, tries - 1)
+            return
+        self._has_copies = True
+        self._resettle("anew")
+
+    def _go_on_in_copy(self, slots: list[str], twin: int) -> bool:
+        opened = self._past.open_slot(slots, twin)
+        if opened is None:
+            return False
+        copy, _ = opened
+        if self._is_alike(copy.head()):
+            if self._place(copy, "same", self._position, gap=0):
+                self._is_lossy = self._has_copies = True
+                return True
+            # All of it was read before, and more than that.
+            self._before = self._what_precedes(slots, twin + 1)
+        copy.close()
+        return False
+
+    def _advance(self, file: LogFile) -> bool:
+        slots, number, gap = self._successor(file)
+        opened = self._past.open_slot(slots, number)
+        if opened is None:
+            return False
+        next_file, name = opened
+        is_settled = (
+            not file.is_at(name)
+            and self._successor(file) == (slots, number, gap)
+            and next_file.is_at(name)
+        )
+        if is_settled and len(self._head) >= YOUNG_BYTES and self._is_alike(next_file.head()):
+            # What was read was a copy of it, and it has not been cut yet.
+            is_settled = self._place(next_file, "same", self._position, gap=0)
+        elif is_settled:
+            self._before = self._what_precedes(slots, number)
+            is_copy = self._is_lossy or (self._is_by_name and self._are_copies(slots))
+            is_settled = self._place(next_file, "next", 0, _NOT_KNOWN if is_copy else gap)
+        if not is_settled:
+            next_file.close()
+            return False
+        self._is_lossy, self._is_by_name = False, number < len(slots)
+        return True
+
+    def _are_copies(self, slots: list[str]) -> bool:
+        """Whether rotated files may be copies: some were, or there are two rotators."""
+        return self._has_copies or self._past.has_two_rows(slots)
+
+    def _successor(self, file: LogFile) -> tuple[list[str], int, int | str]:
+        """The slots, the number of that which was written after the file, and what is missing."""
+        slots = self._past.slots()
+        own: int | None = self._find_own(slots, file)
+        if own == len(slots):
+            own = self._find_twin(slots)
+        if own is not None:
+            return slots, own + 1, 0
+        return slots, self._behind_before(slots), _NOT_KNOWN
+
+    def _resettle(self, kind: str) -> None:
+        """The place is lost: go on behind the file that lay before it."""
+        self._unfinished = partial(self._resettle, kind)
+        slots = self._past.slots()
+        number = self._behind_before(slots)
+        opened = self._past.open_slot(slots, number)
+        if opened is None:
+            return
+        file, old = opened[0], self._before
+        self._before = self._what_precedes(slots, number)
+        if self._place(file, kind, 0, _NOT_KNOWN):
+            self._is_lossy, self._is_by_name = False, number < len(slots)
+        else:
+            self._before = old
+            file.close()
+
+    # --- which file is which
+
+    def _is_alike(self, seen: bytes) -> bool:
+        """Whether it begins as the open file. A copy may have been taken when it was shorter."""
+        if not seen or not self._head:
+            return False
+        return seen.startswith(self._head) or (
+            len(seen) >= YOUNG_BYTES and self._head.startswith(seen)
+        )
+
+    def _find_own(self, slots: list[str], file: LogFile) -> int:
+        """The slot of the file itself; as many as there are: it has none."""
+        for number, slot in enumerate(slots):
+            if file.is_at(actual(slot)):
+                return number
+        return len(slots)
+
+    def _find_twin(self, slots: list[str]) -> int | None:
+        """The slot of a copy of the open file, or of itself, packed meanwhile."""
+        if not self._head:
+            return None
+        numbers = range(len(slots))
+        if len(self._head) < YOUNG_BYTES:
+            behind = self._behind_before(slots)
+            numbers = range(behind, min(behind + 1, len(slots)))
+        for number in reversed(numbers):
+            opened = self._past.open_slot(slots, number)
+            if opened is None:
+                continue
+            file, name = opened
+            try:
+                is_other = self._file is None or not self._file.is_at(name)
+                if is_other and self._is_alike(file.head()):
+                    return number
+            finally:
+                file.close()
+        return None
+
+    def _what_precedes(self, slots: list[str], number: int) -> str:
+        """DIGEST.COUNT of the first bytes of the file before this slot; empty: there is none."""
+        for earlier in range(number - 1, -1, -1):
+            opened = self._past.open_slot(slots, earlier)
+            if opened is None:
+                continue
+            head = opened[0].head()
+            opened[0].close()
+            if head:
+                return f"{digest_of(head)}.{len(head)}"
+        return ""
+
+    def _behind_before(self, slots: list[str]) -> int:
+        """The slot behind the file before ours; if that is gone, so are all that were older."""
+        if self._before == _NOT_KNOWN:
+            return len(slots)
+        digest, _, count = self._before.partition(".")
+        for number in range(len(slots) - 1 if digest else -1, -1, -1):
+            opened = self._past.open_slot(slots, number)
+            if opened is None:
+                continue
+            is_it = opened[0].begins_with(digest, int(count))
+            opened[0].close()
+            if is_it:
+                return number + 1
+        return 0
+
+    # --- places
+
+    def _place(self, file: LogFile, kind: str, offset: int, gap: int | str) -> bool:
+        """Go on in this file, and tell which it is. False: the offset is not there."""
+        for _ in range(PLACE_TRIES):
+            if not file.go_to(offset):
+                return False
+            head = file.head()
+            if len(head) < min(offset, HEAD_BYTES) or not file.head().startswith(head):
+                continue  # it is being cut this moment
+            if self._file is not None and self._file is not file:
+                self._file.close()
+            self._file, self._unfinished = file, None
+            self._head, self._position, self._calm = head, offset, 0
+            self._fingerprint = (digest_of(head), len(head))
+            fingerprint = f"{self._fingerprint[0]}:{self._before}"
+            self._say("H", kind, file.identity, fingerprint, len(head), offset, gap)
+            return True
+        return False
+
+    def _start(self) -> None:
+        if self._resume is not None:
+            is_placed = self._find(self._resume)
+            self._missed += not is_placed
+            if not is_placed and self._missed >= TRIES and self._past.has_log:
+                self._resettle("lost")
+        else:
+            is_placed = self._begin()
+            self._missed += not is_placed
+        if not is_placed and self._missed == 1:
+            self._say("W")
+
+    def _begin(self) -> bool:
+        """No place is known: begin at the end, or at the first byte of what was waited for."""
+        slots = self._past.slots()
+        opened = self._past.open_slot(slots, len(slots))
+        if opened is None:
+            return False
+        file, name = opened
+        offset = 0 if self._missed else _line_end(file)
+        self._before = self._what_precedes(slots, len(slots))
+        if file.is_at(name) and self._place(file, "start", offset, 0):
+            return True
+        file.close()
+        return False
+
+    def _find(self, resume: LogPosition) -> bool:
+        """The file in which we stopped: by identity and first bytes, or by first bytes alone."""
+        slots = self._past.slots()
+        is_young = resume.fingerprint_bytes < YOUNG_BYTES
+        if is_young and self._before != _NOT_KNOWN:
+            return self._is_found(resume, slots, self._behind_before(slots), by_identity=False)
+        return any(
+            self._is_found(resume, slots, number, by_identity=by_identity)
+            for by_identity in ((True,) if is_young else (True, False))
+            for number in range(len(slots), -1, -1)
+        )
+
+    def _is_found(
+        self, resume: LogPosition, slots: list[str], number: int, *, by_identity: bool
+    ) -> bool:
+        opened = self._past.open_slot(slots, number)
+        if opened is None:
+            return False
+        file, _ = opened
+        digest = resume.fingerprint.partition(":")[0]
+        is_original = file.identity == resume.device_inode
+        is_it = is_original or not by_identity
+        if is_it and file.begins_with(digest, resume.fingerprint_bytes):
+            if self._place(file, "same", resume.offset, 0):
+                if number < len(slots):
+                    self._has_copies = self._past.log_identity() == resume.device_inode
+                    self._is_by_name = file.is_packed
+                    self._is_lossy = not is_original and not file.is_packed
+                return True
+            if not by_identity and number < len(slots) and self._missed < TRIES:
+                # A copy that ends before our place: all of it was read.
+                self._before = self._what_precedes(slots, number + 1)
+                self._missed = TRIES
+        file.close()
+        return False
+
+
+def _line_end(file: LogFile) -> int:
+    """The current end, moved back to the beginning of its line."""
+    size = file.size
+    begin = max(0, size - LINE_BYTES_SOUGHT)
+    data = file.read(begin, size - begin)
+    if data.endswith(b"\n") or not data:
+        return size
+    return begin + data.rfind(b"\n") + 1
