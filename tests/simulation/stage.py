@@ -101,6 +101,7 @@ class Stage:
 
     def _write_config(self, home: Path) -> Path:
         told: dict[str, Any] = dict(self.cloud.daemon_config())
+        told.pop("management_logs")  # a second of each start, and no part of the books
         for section, values in HASTE.items():
             told[section] = {**told.get(section, {}), **values}
         told |= {"mode": "act", "state_directory": str(self.state_directory)}

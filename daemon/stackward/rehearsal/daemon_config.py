@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stackward.rehearsal.keys import KeyRing
+from stackward.rehearsal.management_log import NAME as MANAGEMENT_LOG
 from stackward.rehearsal.settings import RehearsalSettings
 
 # A cloud that scans faster than this is played fast, and the daemon must keep up.
@@ -46,6 +47,7 @@ def daemon_config(
         "cloudstack": cloudstack,
         "ssh": ssh,
         "web": {"listen": "127.0.0.1:0"},
+        "management_logs": [{"name": "ms-1", "path": str(directory / MANAGEMENT_LOG)}],
     }
     if settings.pace.scan < _QUICK_SCAN_SECONDS:
         _hurry(config, cloudstack, ssh)

@@ -151,6 +151,7 @@ def _end_foreign_job(stage: Stage, on: str) -> None:
 
 
 def _vm_stops(stage: Stage, on: str) -> None:
+    stage.world.log.found_off(stage.vm(on))
     stage.world.switch_off(stage.vm(on))
 
 

@@ -26,6 +26,8 @@ from stackward.rehearsal.keys import KeyRing
 from stackward.rehearsal.ledger import Ledger, LedgerLine
 from stackward.rehearsal.light import LightGuest
 from stackward.rehearsal.machine import GuestMachine, NothingInside
+from stackward.rehearsal.management_log import NAME as MANAGEMENT_LOG
+from stackward.rehearsal.management_log import ManagementLog
 from stackward.rehearsal.settings import GuestKind, RehearsalSettings
 from stackward.rehearsal.stage import Stage
 from stackward.rehearsal.switchboard import Switchboard
@@ -77,7 +79,15 @@ class Rehearsal:
         self._tasks = _Tasks(await stack.enter_async_context(asyncio.TaskGroup()))
         stack.callback(self._tasks.cancel)
         stack.callback(timers.close)
-        world = World(self.settings, timers, self._make_machine, address=self._addresses.of)
+        world = World(
+            self.settings,
+            timers,
+            self._make_machine,
+            address=self._addresses.of,
+            log=ManagementLog(
+                self.directory / MANAGEMENT_LOG, self.settings.release, self.settings.log_bytes_max
+            ),
+        )
         self.api_key, self.secret_key = f"key-{world.new_id()}", f"secret-{world.new_id()}"
         self.stage = Stage(
             world=world,

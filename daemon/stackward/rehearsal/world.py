@@ -22,6 +22,7 @@ from stackward.rehearsal.inventory import (
     RehearsedZone,
     SystemVm,
 )
+from stackward.rehearsal.management_log import ManagementLog
 from stackward.rehearsal.settings import RehearsalSettings
 
 _COUNTS_AS_RUNNING = (CloudState.RUNNING, CloudState.MIGRATING, CloudState.STARTING)
@@ -42,6 +43,7 @@ class World:
         make_machine: Callable[["World", SystemVm], Machine],
         *,
         address: Callable[[int, int], str] = lambda _block, _index: "127.0.0.1",
+        log: ManagementLog | None = None,
     ) -> None:
         self.settings = settings
         self.timers = timers
@@ -54,6 +56,7 @@ class World:
         self.account_id = self.new_id()
         self.user_id = self.new_id()
         self.management_id = self.new_id()
+        self.log = log or ManagementLog(None, settings.release, settings.log_bytes_max)
         self._make_machine = make_machine
         self._address = address
         self._vm_number = 0
@@ -190,12 +193,16 @@ class World:
         there = list(self._of(zone, role))
         running = sum(1 for vm in there if vm.state in _COUNTS_AS_RUNNING)
         if running >= self._wanted(role):
+            self.log.scanned(zone, role)
             return
         stopped = next((vm for vm in there if vm.state is CloudState.STOPPED and not vm.jobs), None)
         if stopped is not None:
+            self.log.found_stopped(stopped)
             self.start_stopped(stopped)
         elif len(there) < self._wanted(role):
-            self._start(self.create_vm(zone, role))
+            vm = self.create_vm(zone, role)
+            self.log.allocates(vm)
+            self._start(vm)
 
     def start_stopped(self, vm: SystemVm) -> None:
         """Stopped to Starting, and Running once it has booted."""
@@ -209,6 +216,7 @@ class World:
     def _has_started(self, vm: SystemVm) -> None:
         if vm.state is CloudState.STARTING:
             vm.state = CloudState.RUNNING
+            self.log.has_started(vm)
 
     # --- agents: what the management server sees of them (EO/agent/manager/AgentManagerImpl) -----
 
@@ -218,19 +226,25 @@ class World:
         if vm.agent is None:
             vm.agent = self._new_agent_row(vm, world_now())
         vm.agent.status = AgentState.CONNECTING
+        self.log.agent_connecting(vm, vm.agent)
 
     def agent_ready(self, vm: SystemVm) -> None:
         """The ready command is through."""
         if vm.agent is None:
             vm.agent = self._new_agent_row(vm, world_now())
         vm.agent.status = AgentState.UP
+        self.log.agent_ready(vm, vm.agent)
 
     def agent_said_goodbye(self, vm: SystemVm) -> None:
         """A clean stop: Disconnected at once, and no alert."""
+        if vm.agent is not None:
+            self.log.agent_said_goodbye(vm, vm.agent)
         self._agent_lost(vm, AgentState.DISCONNECTED)
 
     def agent_link_closed(self, vm: SystemVm) -> None:
         """The link closed without a word: Alert at once."""
+        if vm.agent is not None:
+            self.log.agent_link_closed(vm, vm.agent)
         self._agent_lost(vm, AgentState.ALERT)
 
     def agent_went_silent(self, vm: SystemVm) -> None:
@@ -238,6 +252,8 @@ class World:
         vm.is_link_silent = True
 
         def overdue() -> None:
+            if vm.is_link_silent and vm.agent is not None:
+                self.log.agent_overdue(vm, vm.agent)
             if vm.is_link_silent:
                 self._agent_lost(vm, AgentState.DISCONNECTED)
 
@@ -273,6 +289,7 @@ class World:
     def _begin(self, job: Job) -> None:
         refusal = job.begin()
         if refusal is not None:
+            self.log.job_failed(job, refusal)
             self._end(job, JobState.FAILED, {"errorcode": 530, "errortext": refusal})
             return
         if job.duration is not None:
