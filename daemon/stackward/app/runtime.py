@@ -160,6 +160,8 @@ class Daemon:
                     watchers.create_task(house.prober.run())
                 if house.tailer is not None:
                     watchers.create_task(house.tailer.run())
+                if house.management_logs is not None:
+                    watchers.create_task(house.management_logs.run())
                 watchers.create_task(house.lag.run())
                 watchers.create_task(self._recover(house))
                 watchers.create_task(self._reload_on_hang_up())
@@ -251,7 +253,10 @@ async def _first_inventory(house: House) -> Snapshot:
 
 def _needs_restart(old: Configuration, new: Configuration) -> tuple[str, ...]:
     """The sections that differ and that only a new start reads."""
-    sections = ("cloudstack", "database", "ssh", "facts", "logs", "web", "state_directory", "log")
+    sections = (
+        *("cloudstack", "database", "ssh", "facts", "logs", "management_logs", "web"),
+        *("state_directory", "log"),
+    )
     changed = [
         name for name in sections if getattr(old.settings, name) != getattr(new.settings, name)
     ]

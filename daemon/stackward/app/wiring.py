@@ -30,7 +30,7 @@ from stackward.catalog.probe import ProbeThresholds
 from stackward.catalog.probes import observe_block
 from stackward.catalog.redact import redact
 from stackward.config.load import Configuration
-from stackward.config.strict import listen_address
+from stackward.config.strict import listen_address, time_zone
 from stackward.core.policy import Thresholds
 from stackward.core.replay import replay
 from stackward.core.snapshot import Totals
@@ -43,6 +43,11 @@ from stackward.model.target import Target
 from stackward.model.verdict import Observation, Source
 from stackward.observe.discovery import Discovery, DiscoverySettings
 from stackward.observe.equipment import Equipment
+from stackward.observe.management_logs import (
+    FollowedLog,
+    ManagementLogs,
+    ManagementLogsSettings,
+)
 from stackward.observe.prober import Prober, ProberSettings
 from stackward.observe.tailer import Tailer, TailerSettings
 from stackward.ports import Clock, CloudDatabase, Log
@@ -55,6 +60,8 @@ from stackward.telemetry.metrics import (
 from stackward.transports.clock import SystemClock
 from stackward.transports.cloudstack import CloudStackApi, CloudStackSettings
 from stackward.transports.database import CloudStackDatabase, DatabaseSettings
+from stackward.transports.local_logs import LocalLogs
+from stackward.transports.management_ssh import ManagementServer, ManagementSsh
 from stackward.transports.pause import PAUSE_NAME, PauseFile
 from stackward.transports.ssh_guests import SshGuests
 from stackward.transports.ssh_settings import SshSettings
@@ -111,6 +118,7 @@ class House:
     discovery: Discovery
     prober: Prober | None
     tailer: Tailer | None
+    management_logs: ManagementLogs | None
     steps: Steps
     tools: Tools
     lag: LagMeter
@@ -127,6 +135,8 @@ class House:
             self.prober.thresholds = _probe_thresholds(configuration.policy.thresholds)
         if self.tailer is not None:
             self.tailer.signatures = configuration.signatures
+        if self.management_logs is not None:
+            self.management_logs.signatures = configuration.management_signatures
 
     async def close(self) -> None:
         """Close every connection to the world, bounded by the transports themselves."""
@@ -251,6 +261,7 @@ async def build(
         discovery=discovery,
         prober=prober,
         tailer=tailer,
+        management_logs=_management_logs(configuration, equipment, memory),
         steps=steps,
         tools=tools,
         lag=lag,
@@ -263,6 +274,33 @@ async def build(
 
 def _places(logs: Mapping[str, LogMemory]) -> Mapping[TargetId, LogPosition]:
     return {TargetId(name): log.read_to for name, log in logs.items() if log.read_to is not None}
+
+
+def _management_logs(
+    configuration: Configuration, equipment: Equipment, memory: Memory
+) -> ManagementLogs | None:
+    """The logs of management servers: files of this machine, and those read over SSH."""
+    told, clock = configuration.settings.management_logs, equipment.clock
+    if not told:
+        return None
+    local = LocalLogs({log.name: log.path for log in told if log.address is None}, clock)
+    remote = ManagementSsh(_management_servers(configuration), clock, equipment.random)
+    logs = [
+        FollowedLog(
+            name=log.name,
+            zone=time_zone(log.time_zone),
+            files=local if log.address is None else remote,
+            is_local=log.address is None,
+        )
+        for log in told
+    ]
+    return ManagementLogs(
+        logs,
+        equipment,
+        ManagementLogsSettings(),
+        configuration.management_signatures,
+        {str(name): place for name, place in _places(memory.logs).items()},
+    )
 
 
 def build_web(
@@ -362,6 +400,28 @@ def _ssh_settings(configuration: Configuration) -> SshSettings:
         handshakes_max=told.handshakes_max,
         jump_handshakes_max=told.jump_handshakes_max,
     )
+
+
+def _management_servers(configuration: Configuration) -> Mapping[str, ManagementServer]:
+    usual = _ssh_settings(configuration)
+    own_keys = configuration.secrets.management_keys
+    return {
+        log.name: ManagementServer(
+            address=log.address,
+            port=log.port,
+            ssh=replace(
+                usual,
+                vm_keys=(),
+                jump_user=log.user,
+                jump_keys=tuple(key.reveal().encode() for key in own_keys[log.name])
+                or usual.jump_keys,
+                known_hosts=log.known_hosts or usual.known_hosts,
+            ),
+            tail=LogTailSettings(path=log.path),
+        )
+        for log in configuration.settings.management_logs
+        if log.address is not None
+    }
 
 
 def _fact_settings(configuration: Configuration) -> FactLoopSettings:
