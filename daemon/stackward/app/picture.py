@@ -22,6 +22,7 @@ from stackward.model.event import (
     TargetsListed,
 )
 from stackward.model.identity import HostId, ServiceId, TargetId, ZoneId
+from stackward.model.log_flow import LogHabit
 from stackward.model.target import Capabilities, HypervisorHost, Witness, Zone
 from stackward.model.verdict import Source
 
@@ -116,7 +117,13 @@ class Picture:
                 state_since=min(state.state_since + jump, now),
                 probes={},
                 path=None,
-                log=replace(state.log, told_at=None, ready_seen_at=None),
+                log=replace(
+                    state.log,
+                    told_at=None,
+                    ready_seen_at=None,
+                    habit=LogHabit(),
+                    flow=replace(state.log.flow, last_line_at=None),
+                ),
                 marks_at=None,
                 booted_at=None,
             )

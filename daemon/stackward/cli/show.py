@@ -64,6 +64,7 @@ def explanation(console: Console, answer: Answer) -> None:
     _paragraph(console, "Wider cause", told["wider_cause"])
     logs = told["logs"]
     _paragraph(console, "Where", logs and logs["sentence"])
+    _paragraph(console, "Silence", told["silence"])
     _paragraph(console, "What follows", told["follows"])
     _paragraph(console, "What to do", told["advice"])
     _paragraph(console, "What not", told["never"])

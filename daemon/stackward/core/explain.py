@@ -8,6 +8,7 @@ from stackward.core.correlate import correlate
 from stackward.core.diagnose import row_words
 from stackward.core.diagnoses import row_of
 from stackward.core.evidence import is_stale
+from stackward.core.log_pace import silence_told
 from stackward.core.policy import Policy
 from stackward.core.snapshot import Snapshot
 from stackward.core.state import ProbeMemory, TargetState
@@ -81,6 +82,7 @@ class Explanation:
     decision: DecisionTaken
     tried: tuple[str, ...]
     logs: Correlation | None = None  # where the cause lies by the logs; None: they say nothing
+    silence: str = ""  # that its log says nothing, where it should
 
 
 def explain_target(snapshot: Snapshot, target_id: TargetId) -> Explanation | None:
@@ -116,6 +118,7 @@ def explain_target(snapshot: Snapshot, target_id: TargetId) -> Explanation | Non
         decision=_decision(snapshot.plan, target_id, lead),
         tried=_tried(state),
         logs=correlate(state, snapshot.fleet.management_logs, snapshot.taken_at),
+        silence=silence_told(state, snapshot.policy, snapshot.taken_at),
     )
 
 

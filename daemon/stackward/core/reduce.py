@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
 
+from stackward.core.log_pace import learn
 from stackward.core.state import (
     ATTEMPTS_KEPT,
     SIGHTINGS_KEPT,
@@ -215,6 +216,7 @@ def _sighted(log: LogMemory, event: Sighted) -> LogMemory:
         gaps=log.gaps + (1 if is_gap else 0),
         gap_bytes=log.gap_bytes + (event.gap_bytes_min or 0 if is_gap else 0),
         flow=event.flow or log.flow,
+        habit=learn(log.habit, event),
     )
 
 

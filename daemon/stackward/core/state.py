@@ -12,7 +12,7 @@ from stackward.model.correlation import LogLine, ManagementLog
 from stackward.model.diagnosis import DiagnosisCode
 from stackward.model.guest import GuestMarks, GuestReadings, LogPosition
 from stackward.model.identity import HostId, IntentId, ServiceId, TargetId, ZoneId
-from stackward.model.log_flow import LogFlow
+from stackward.model.log_flow import LogFlow, LogHabit
 from stackward.model.outcome import OutcomeKind
 from stackward.model.plan import ActionName, Mode
 from stackward.model.sighting import EventClass, Sighting
@@ -69,6 +69,7 @@ class LogMemory:
     gaps: int = 0
     gap_bytes: int = 0
     flow: LogFlow = field(default_factory=LogFlow)
+    habit: LogHabit = field(default_factory=LogHabit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""How the reading of one log goes: what came, what was lost, and how far behind it is."""
+"""How the reading of one log goes: what came, what was lost, how far behind it is, its habits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from enum import StrEnum
 
 
 class DropReason(StrEnum):
-    """Why something of a log was read and not told."""
+    """Why something of a log was not told as it stands there."""
 
-    STORM = "storm"  # more than the VM's share of bytes: lines passed over
-    TOLD_AS_COUNT = "told-as-count"  # events that came in too great numbers: counted, not told
-    LINE_CUT = "line-cut"  # bytes of lines longer than any log's
-    UNREADABLE = "unreadable"  # a record on which the reader crashed
+    STORM = "storm"  # lines passed over, as more came than the VM's share
+    TOLD_AS_COUNT = "told-as-count"  # events in too great numbers: they count, and are not told
+    LINE_CUT = "line-cut"  # lines longer than any log's, kept as far as records go
+    UNREADABLE = "unreadable"  # records on which the reader crashed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,3 +32,15 @@ class LogFlow:
     behind_bytes: int = 0
     newest_logged_at: datetime | None = None
     last_line_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogHabit:
+    """The pauses that a log usually makes, learned while it is followed without a break.
+
+    `pauses` counts them by length, each place for twice the length of the one before. `spoke_at`
+    is when the log spoke last (None: it is not followed, or said nothing since).
+    """
+
+    pauses: tuple[int, ...] = ()
+    spoke_at: datetime | None = None

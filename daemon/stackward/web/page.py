@@ -247,6 +247,7 @@ def _told(explained: Explanation, now: datetime) -> Iterable[tuple[str, str]]:
     yield "Since", f"{since:%Y-%m-%d %H:%M:%S} UTC, for {_since(since, now)}" if since else ""
     yield "Wider cause", explained.wider_cause or ""
     yield "Where it lies", explained.logs.sentence if explained.logs is not None else ""
+    yield "Silence", explained.silence
     yield "What follows", explained.follows
     yield "What to do", explained.advice
     yield "What not to do", explained.never
