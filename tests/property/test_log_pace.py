@@ -18,11 +18,12 @@ from stackward.core.log_pace import (
     silent_from,
     usual_pause,
 )
+from stackward.core.policy import Thresholds
 from stackward.core.state import LogMemory
 from stackward.model.event import Sighted
 from stackward.model.log_flow import LogFlow, LogHabit
 from stackward.model.verdict import ProbeName, Sign
-from tests.builders import NOW, VM, a_policy, a_position, a_state, minutes, probes_with, seconds
+from tests.builders import NOW, VM, a_position, a_state, minutes, probes_with, seconds
 
 # A loaded machine is no reason to fail.
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -74,7 +75,7 @@ def test_a_log_is_silent_only_after_several_times_its_longest_pause(pauses, sinc
     log = spoken(pauses)
     assert log.habit.spoke_at is not None
     state = a_machine(log, probes=probes_with(now=log.habit.spoke_at + seconds(since)))
-    is_silent_now = is_silent(state, a_policy(), log.habit.spoke_at + seconds(since))
+    is_silent_now = is_silent(state, Thresholds(), log.habit.spoke_at + seconds(since))
     if is_silent_now:
         assert seconds(since) >= max(SILENT_AFTER_MIN, seconds(3 * max(pauses)))
         assert max(pauses) <= 2 * HOUR.total_seconds()
@@ -85,15 +86,15 @@ def test_a_log_is_silent_only_after_several_times_its_longest_pause(pauses, sinc
 def test_a_log_that_speaks_every_half_minute_is_silent_after_ten_minutes():
     log = spoken([30] * 40, NOW - minutes(30) - seconds(30 * 40))
     state = a_machine(log)
-    assert is_silent(state, a_policy(), NOW) is True
-    assert "since 11:30:00 UTC" in silence_told(state, a_policy(), NOW)
-    assert is_silent(a_machine(told(log, NOW)), a_policy(), NOW) is False
+    assert is_silent(state, Thresholds(), NOW) is True
+    assert "since 11:30:00 UTC" in silence_told(state, Thresholds(), NOW)
+    assert is_silent(a_machine(told(log, NOW)), Thresholds(), NOW) is False
 
 
 def test_a_log_that_speaks_twice_a_day_is_never_silent():
     log = spoken([12 * 3600] * 40)
     assert silent_from(log) is None
-    assert is_silent(a_machine(log), a_policy(), NOW) is None
+    assert is_silent(a_machine(log), Thresholds(), NOW) is None
 
 
 def test_bursts_are_no_habit():
@@ -109,16 +110,16 @@ def test_a_long_night_is_forgotten_after_many_short_pauses():
 
 def test_nobody_can_tell_without_the_jvm_or_the_log():
     log = spoken([30] * 40)
-    policy = a_policy()
-    assert is_silent(a_machine(log), policy, NOW) is True
+    thresholds = Thresholds()
+    assert is_silent(a_machine(log), thresholds, NOW) is True
     without_jvm = a_machine(log, probes=probes_with(Sign.JVM_MISSING))
     not_asked = a_machine(log, probes=probes_with(unknown=[ProbeName.AGENT_PROCESS]))
     long_ago = a_machine(log, probes=probes_with(age=HOUR))
     not_followed = a_machine(replace(log, position=None))
     behind = a_machine(replace(log, flow=replace(log.flow, behind_bytes=7)))
     for state in (without_jvm, not_asked, long_ago, not_followed, behind):
-        assert is_silent(state, policy, NOW) is None
-        assert silence_told(state, policy, NOW) == ""
+        assert is_silent(state, thresholds, NOW) is None
+        assert silence_told(state, thresholds, NOW) == ""
 
 
 def test_no_pause_is_learned_while_nobody_listened():

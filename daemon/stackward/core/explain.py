@@ -118,7 +118,7 @@ def explain_target(snapshot: Snapshot, target_id: TargetId) -> Explanation | Non
         decision=_decision(snapshot.plan, target_id, lead),
         tried=_tried(state),
         logs=correlate(state, snapshot.fleet.management_logs, snapshot.taken_at),
-        silence=silence_told(state, snapshot.policy, snapshot.taken_at),
+        silence=silence_told(state, snapshot.policy.thresholds, snapshot.taken_at),
     )
 
 

@@ -10,7 +10,7 @@ makes nothing sick and justifies no step.
 from datetime import datetime, timedelta
 
 from stackward.core.evidence import is_stale
-from stackward.core.policy import Policy
+from stackward.core.policy import Thresholds
 from stackward.core.state import LogMemory, TargetState
 from stackward.core.timeline import as_span, moment
 from stackward.model.event import Sighted
@@ -67,7 +67,7 @@ def silent_from(log: LogMemory) -> datetime | None:
     return spoke_at + max(SILENT_AFTER_PAUSES * usual, SILENT_AFTER_MIN)
 
 
-def is_silent(state: TargetState, policy: Policy, now: datetime) -> bool | None:
+def is_silent(state: TargetState, thresholds: Thresholds, now: datetime) -> bool | None:
     """Is a log silent that should speak? None: nobody can tell."""
     begins_at = silent_from(state.log)
     if begins_at is None:
@@ -75,7 +75,7 @@ def is_silent(state: TargetState, policy: Policy, now: datetime) -> bool | None:
     process = state.probes.get(ProbeName.AGENT_PROCESS)
     if process is None or not isinstance(process.verdict, Passed):
         return None
-    if is_stale(ProbeName.AGENT_PROCESS, process.observed_at, policy.thresholds, now):
+    if is_stale(ProbeName.AGENT_PROCESS, process.observed_at, thresholds, now):
         return None
     return now >= begins_at
 
@@ -94,9 +94,9 @@ def lag(state: TargetState, now: datetime) -> timedelta | None:
     return now - moment(flow.newest_logged_at, now, offset)
 
 
-def silence_told(state: TargetState, policy: Policy, now: datetime) -> str:
+def silence_told(state: TargetState, thresholds: Thresholds, now: datetime) -> str:
     """What a person should know of it; "": nothing."""
-    if not is_silent(state, policy, now):
+    if not is_silent(state, thresholds, now):
         return ""
     usual, spoke_at = usual_pause(state.log.habit), state.log.habit.spoke_at
     assert usual is not None

@@ -13,7 +13,7 @@ A state set is a gauge in the older format. Samples carry no time stamps and no 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -22,12 +22,14 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 
 from stackward import __version__
 from stackward.core.evidence import SLOW_PROBES
+from stackward.core.log_pace import is_silent, lag, silent_from, usual_pause
 from stackward.core.policy import Thresholds
 from stackward.core.snapshot import Snapshot
 from stackward.core.state import TargetState
 from stackward.model.diagnosis import Diagnosis
 from stackward.model.health import Health, HealthState, Overall
 from stackward.model.identity import TargetId
+from stackward.model.log_flow import DropReason
 from stackward.model.plan import Guard, Mode
 from stackward.model.target import AgentState, CloudState
 from stackward.model.verdict import Failed, Passed, ProbeName, Source
@@ -50,7 +52,8 @@ class Kind(StrEnum):
 class VmView:
     """One VM as the samples read it; `labels` is the ready text that names it.
 
-    `stale` names the probes whose newest answer is too old to count.
+    `stale` names the probes whose newest answer is too old to count. `lag` and `is_silent` are
+    those of its log (None: nobody can tell).
     """
 
     state: TargetState
@@ -58,6 +61,8 @@ class VmView:
     diagnoses: tuple[Diagnosis, ...]
     labels: str
     stale: frozenset[ProbeName] = frozenset()
+    lag: timedelta | None = None
+    is_silent: bool | None = None
 
 
 Sample = tuple[str, float]  # (label text without braces, value)
@@ -161,6 +166,28 @@ def _log_events(view: VmView) -> Iterator[Sample]:
         yield f'{view.labels},event="{event.value}"', count
 
 
+def _log_dropped(view: VmView) -> Iterator[Sample]:
+    dropped = view.state.log.flow.dropped
+    for reason in DropReason:
+        yield f'{view.labels},reason="{reason.value}"', dropped.get(reason, 0)
+
+
+def _log_lag_bytes(view: VmView) -> Iterator[Sample]:
+    if view.state.log.position is not None:
+        yield view.labels, view.state.log.flow.behind_bytes
+
+
+def _log_lag_seconds(view: VmView) -> Iterator[Sample]:
+    if view.state.log.position is not None and view.lag is not None:
+        yield view.labels, view.lag.total_seconds()
+
+
+def _log_usual_pause(view: VmView) -> Iterator[Sample]:
+    usual = usual_pause(view.state.log.habit)
+    if usual is not None:
+        yield view.labels, usual.total_seconds()
+
+
 def _reading(name: str) -> Callable[[VmView], Iterator[Sample]]:
     def read(view: VmView) -> Iterator[Sample]:
         yield from _optional(view.labels, getattr(view.state.readings, name))
@@ -257,8 +284,64 @@ PER_VM: tuple[VmFamily, ...] = (
     VmFamily(
         "stackward_log_events_total",
         Kind.COUNTER,
-        "Log events by class since the daemon started.",
+        "Log events by class; a line counts once, across restarts of the daemon.",
         _log_events,
+    ),
+    VmFamily(
+        "stackward_log_lines_total",
+        Kind.COUNTER,
+        "Lines read from the log since the daemon started.",
+        lambda view: [(view.labels, view.state.log.flow.lines)],
+    ),
+    VmFamily(
+        "stackward_log_read_bytes_total",
+        Kind.COUNTER,
+        "Bytes read from the log since the daemon started.",
+        lambda view: [(view.labels, view.state.log.flow.bytes)],
+    ),
+    VmFamily(
+        "stackward_log_unparsed_lines_total",
+        Kind.COUNTER,
+        "Lines read that belong to no record of a known form.",
+        lambda view: [(view.labels, view.state.log.flow.unparsed)],
+    ),
+    VmFamily(
+        "stackward_log_dropped_total",
+        Kind.COUNTER,
+        "Lines, records and events that were not told as they stand there, by reason.",
+        _log_dropped,
+    ),
+    VmFamily(
+        "stackward_log_lag_bytes",
+        Kind.GAUGE,
+        "What the log held behind the place that was read last.",
+        _log_lag_bytes,
+    ),
+    VmFamily(
+        "stackward_log_lag_seconds",
+        Kind.GAUGE,
+        "Age of the newest line read while more waits behind it; 0 at the end of the log.",
+        _log_lag_seconds,
+    ),
+    VmFamily(
+        "stackward_log_last_line_timestamp_seconds",
+        Kind.GAUGE,
+        "When a line came last; no series before the first one.",
+        lambda view: _optional(view.labels, _seconds(view.state.log.flow.last_line_at)),
+    ),
+    VmFamily(
+        "stackward_log_usual_pause_seconds",
+        Kind.GAUGE,
+        "No pause of the log was longer of late; no series while it has no habit.",
+        _log_usual_pause,
+    ),
+    VmFamily(
+        "stackward_log_silent",
+        Kind.GAUGE,
+        "1 while a log says nothing against its habit; no series while nobody can tell.",
+        lambda view: _optional(
+            view.labels, None if view.is_silent is None else int(view.is_silent)
+        ),
     ),
     VmFamily(
         "stackward_log_gaps_total",
@@ -664,9 +747,13 @@ def _render_vm(key: CacheKey, now: datetime) -> _Rendered:
         for probe, memory in state.probes.items()
     }
     stale = frozenset(probe for probe, end in ends.items() if end < now)
-    view = VmView(state, health, diagnoses, name, stale)
+    view = VmView(
+        state, health, diagnoses, name, stale, lag(state, now), is_silent(state, thresholds, now)
+    )
     lines = tuple(_lines(family.name, family.samples(view)) for family in PER_VM)
-    ahead = [end for end in ends.values() if end >= now]
+    ahead = [end for end in (*ends.values(), silent_from(state.log)) if end and end >= now]
+    if state.log.flow.behind_bytes:
+        ahead.append(now)  # its lag grows
     return _Rendered(key, lines, now, min(ahead, default=datetime.max.replace(tzinfo=UTC)))
 
 

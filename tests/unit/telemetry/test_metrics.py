@@ -13,6 +13,7 @@ from tests.builders import NOW, a_fleet, a_policy, a_state, a_target, probes_wit
 from stackward.core.snapshot import Snapshot, Totals
 from stackward.model.diagnosis import Diagnosis, DiagnosisCode, Subject
 from stackward.model.health import Health, HealthState, Overall
+from stackward.model.log_flow import DropReason, LogFlow, LogHabit
 from stackward.model.plan import Plan
 from stackward.model.sighting import EventClass
 from stackward.model.verdict import ProbeName, Sign, Unknown
@@ -113,6 +114,62 @@ def test_lines_kept_from_an_older_snapshot_follow_a_change(page):
     log = replace(state.log, counts={EventClass.TLS_FAILURE: 5})
     text = page.render(a_snapshot(replace(state, log=log)), openmetrics=False)
     assert samples(text, "stackward_log_events_total", event="tls_failure")[0].value == 5
+
+
+def test_every_reason_for_a_drop_is_there_from_the_beginning(page):
+    state = a_state("v-2-VM")
+    flow = LogFlow(lines=7, bytes=900, unparsed=2, dropped={DropReason.LINE_CUT: 3})
+    state = replace(state, log=replace(state.log, flow=flow))
+    text = page.render(a_snapshot(state), openmetrics=False)
+    dropped = samples(text, "stackward_log_dropped_total")
+    assert {one.labels["reason"]: one.value for one in dropped} == {
+        "storm": 0,
+        "told-as-count": 0,
+        "line-cut": 3,
+        "unreadable": 0,
+    }
+    values = {
+        name: samples(text, f"stackward_log_{name}_total")[0].value
+        for name in ("lines", "read_bytes", "unparsed_lines")
+    }
+    assert values == {"lines": 7, "read_bytes": 900, "unparsed_lines": 2}
+
+
+def test_a_log_read_to_its_end_has_no_lag_and_one_that_is_behind_has_a_growing_one(page):
+    state = a_state("v-2-VM")
+    text = page.render(a_snapshot(state), openmetrics=False)
+    assert samples(text, "stackward_log_lag_bytes")[0].value == 0
+    assert samples(text, "stackward_log_lag_seconds")[0].value == 0
+    flow = LogFlow(behind_bytes=5000, newest_logged_at=NOW - timedelta(seconds=40))
+    behind = replace(state, log=replace(state.log, flow=flow))
+    for later in (0, 3):
+        at = NOW + timedelta(seconds=later)
+        text = page.render(a_snapshot(behind, taken_at=at), openmetrics=False)
+        assert samples(text, "stackward_log_lag_bytes")[0].value == 5000
+        assert samples(text, "stackward_log_lag_seconds")[0].value == 40 + later
+    lost = replace(behind, log=replace(behind.log, position=None))
+    text = page.render(a_snapshot(lost), openmetrics=False)
+    assert samples(text, "stackward_log_lag_bytes") == []
+    assert samples(text, "stackward_log_lag_seconds") == []
+
+
+def test_a_log_falls_silent_although_nothing_was_told(page):
+    spoke_at = NOW - timedelta(minutes=10, seconds=-3)
+    habit = LogHabit(pauses=(20, *([0] * 13)), spoke_at=spoke_at)
+    state = a_state("v-2-VM")
+    state = replace(state, log=replace(state.log, habit=habit))
+    for seconds, told in ((0, 0), (6, 1)):
+        at = NOW + timedelta(seconds=seconds)
+        text = page.render(a_snapshot(state, taken_at=at), openmetrics=False)
+        assert samples(text, "stackward_log_silent")[0].value == told
+    assert (
+        samples(
+            page.render(a_snapshot(state), openmetrics=False), "stackward_log_usual_pause_seconds"
+        )[0].value
+        == 16
+    )
+    without_habit = page.render(a_snapshot(a_state("v-2-VM")), openmetrics=False)
+    assert samples(without_habit, "stackward_log_silent") == []
 
 
 def test_hostile_names_are_escaped(page):
