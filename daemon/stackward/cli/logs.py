@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from stackward.cli import logs_correlate
 from stackward.cli.exits import Exit
 
 logs = typer.Typer(help="Read log files.", no_args_is_help=True, rich_markup_mode=None)
@@ -43,6 +44,11 @@ class Role(StrEnum):
 @logs.callback()
 def _logs() -> None:
     pass
+
+
+logs.command(short_help="Say where a fault lies, by two logs.", epilog=logs_correlate.EPILOG)(
+    logs_correlate.correlate
+)
 
 
 @logs.command(

@@ -167,8 +167,14 @@ ROWS: tuple[Row, ...] = (
         _E.HA_ACTION,
         *(_W.HYPERVISOR, 3, "the hypervisor host was found down"),
         origin=_MS,
+        says=r"Starting HA on|restart for VMs on",
+    ),
+    _row(
+        _E.HA_ACTION,
+        *(_W.HYPERVISOR, 3, "the hypervisor host was found down"),
+        origin=_MS,
         concern=Concern.HOST,
-        says=r"(?i)is down|determined is Down|Starting HA|restart for VMs",
+        says=r"(?i)is down|determined is Down",
     ),
     _row(
         _E.HA_ACTION,

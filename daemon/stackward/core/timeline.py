@@ -7,7 +7,8 @@ its own beginning out. Which lines are one does not depend on the order in which
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from stackward.core.state import LogMemory
 from stackward.model.correlation import LogLine, ManagementLog, Origin
@@ -38,6 +39,7 @@ def is_idle(event: EventClass) -> bool:
     return event in _IDLE
 
 
+@lru_cache(maxsize=8192)
 def shape_of(text: str) -> str:
     """The same for texts that differ in their numbers only."""
     return _NUMBERS.sub("0", text[:_SHAPED])
@@ -67,7 +69,6 @@ def own_lines(
             seen_at=sighting.seen_at,
             logged_at=sighting.logged_at,
             clock_offset=clock_offset,
-            shape=shape_of(sighting.text),
         )
         for sighting in sightings
         if not is_idle(sighting.event)
@@ -81,7 +82,7 @@ def moment(
     if logged_at is None:
         return seen_at
     try:
-        return min(logged_at - (clock_offset or timedelta(0)), seen_at)
+        return min(logged_at.astimezone(UTC) - (clock_offset or timedelta(0)), seen_at)
     except OverflowError:
         return seen_at
 
@@ -120,7 +121,7 @@ def keep(
     for line in fresh:
         key = _key(line)
         for place, old in enumerate(lines):
-            if old.shape == line.shape and _key(old) == key:
+            if old.event is line.event and _key(old) == key:
                 lines[place] = _one_of(old, line)
                 break
         else:
@@ -130,7 +131,8 @@ def keep(
 
 def _key(line: LogLine) -> tuple[object, ...]:
     bucket = int(line.at.timestamp()) // SAME_WITHIN_SECONDS
-    return (bucket, line.event, line.job, line.origin, line.log, line.concern, line.shape)
+    shape = shape_of(line.text)
+    return (bucket, line.event, line.job, line.origin, line.log, line.concern, shape)
 
 
 def _one_of(one: LogLine, other: LogLine) -> LogLine:

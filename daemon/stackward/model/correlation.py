@@ -41,7 +41,6 @@ class LogLine:
     `at` is on our clock: the line's own time less `clock_offset`, which is the writer's clock less
     ours (None: not measured, and the time stands as it was written). `job` is common to the lines
     of one request or job ("": none). `times` counts lines that say the same within a few minutes.
-    `shape` is the same for lines that differ in numbers only.
     """
 
     origin: Origin
@@ -55,7 +54,6 @@ class LogLine:
     clock_offset: timedelta | None = None
     concern: Concern = Concern.VM
     job: str = ""
-    shape: str = ""
     times: int = 1
     last_at: datetime | None = None
 

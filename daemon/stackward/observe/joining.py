@@ -15,7 +15,7 @@ from stackward.catalog.records import Record
 from stackward.catalog.redact import redact
 from stackward.catalog.signatures import whole_text
 from stackward.core.state import FleetView
-from stackward.core.timeline import is_idle, moment, shape_of
+from stackward.core.timeline import is_idle, moment
 from stackward.model.correlation import Concern, LogLine, Origin
 from stackward.model.identity import TargetId
 from stackward.model.sighting import EventClass, Sighting
@@ -45,6 +45,7 @@ class Directory:
         self._vms: dict[str, TargetId] = {}  # by name, number and address
         self._on_host: dict[str, tuple[TargetId, ...]] = {}  # by the host's name and address
         self._rows: OrderedDict[str, str] = OrderedDict()
+        self._agent_rows: dict[TargetId, str] = {}
 
     def update(self, fleet: FleetView) -> None:
         """Take over who is there now."""
@@ -62,6 +63,8 @@ class Directory:
             for name in named:
                 if name:
                     on_host.setdefault(name, []).append(target.id)
+        for gone in self._agent_rows.keys() - fleet.targets.keys():
+            del self._agent_rows[gone]
         self._on_host = {name: tuple(ids[:TOLD_MAX]) for name, ids in on_host.items()}
 
     def learn(self, taught: Iterable[tuple[str, str]]) -> None:
@@ -70,6 +73,8 @@ class Directory:
             if name in self._vms or name in self._on_host:
                 self._rows[row] = name
                 self._rows.move_to_end(row)
+            if name in self._vms:
+                self._agent_rows[self._vms[name]] = row
         while len(self._rows) > ROWS_KEPT:
             self._rows.popitem(last=False)
 
@@ -89,6 +94,13 @@ class Directory:
         keys = {*mentions.host_names, *mentions.addresses}
         keys.update(self._rows[row] for row in mentions.rows if row in self._rows)
         return frozenset(key for key in keys if key in self._on_host)
+
+    def are_others(self, mentions: Mentions, vms: Iterable[TargetId]) -> bool:
+        """True if the rows that a line names are surely not those of the agents of these VMs."""
+        own = [self._agent_rows.get(target_id) for target_id in vms]
+        return bool(mentions.rows and own) and all(
+            row is not None and row not in mentions.rows for row in own
+        )
 
     def on_hosts(self, hosts: Iterable[str]) -> tuple[TargetId, ...]:
         """The VMs on these hosts."""
@@ -151,11 +163,11 @@ class Joiner:
     ) -> None:
         """Find out whose a line is: whom it names, else whom its request is about, else ..."""
         vms, hosts = self._directory.vms_of(mentions), self._directory.hosts_of(mentions)
-        if hosts:
-            line = replace(line, concern=Concern.HOST)
         if vms and request is not None:
             self._name(request, vms, joined)
         about = vms or (request.about if request is not None else ())
+        if hosts or self._directory.are_others(mentions, about):
+            line = replace(line, concern=Concern.HOST)
         if about:
             joined.add(about, line)
         elif hosts:
@@ -201,5 +213,4 @@ class Joiner:
             logged_at=sighting.logged_at,
             clock_offset=clock_offset,
             job=record.log_id or record.job or "",
-            shape=shape_of(text),
         )

@@ -281,3 +281,33 @@ def test_a_fault_needs_a_rehearsal_on_this_machine(shell, monkeypatch, control, 
 
 def test_what_is_json_is_only_json(shell, tmp_path):
     json.loads(shell("check-config", write_config(tmp_path), "-f", "json").out)
+
+
+def test_two_logs_are_put_on_one_time_line(shell, tmp_path):
+    head = "2026-03-01 12:00:00,000"
+    management, own = tmp_path / "ms.log", tmp_path / "cloud.log"
+    management.write_text(
+        f"{head} INFO  [c.c.a.m.AgentManagerImpl] (x:ctx-1) (logid:1) Host "
+        '{"id":4,"name":"s-12-VM"} is disconnecting with event AgentDisconnected\n'
+    )
+    own.write_text(
+        f"{head} WARN  [utils.nio.NioClient] (main:null) IOException while connecting to "
+        "192.0.2.4:8250 java.net.NoRouteToHostException: No route to host\n"
+    )
+    said = shell("logs", "correlate", management, own)
+    assert said.code == Exit.DONE
+    assert said.out.startswith("s-12-VM  The cause lies in the network")
+    assert "management server" in said.out
+    told = shell("logs", "correlate", management, own, "--format", "json").json
+    assert (told["vm"], told["culprit"], len(told["timeline"])) == ("s-12-VM", "network", 2)
+
+
+def test_logs_of_nobody_and_files_that_are_not_there_are_told(shell, tmp_path):
+    empty = tmp_path / "cloud.log"
+    empty.write_text("nothing\n")
+    said = shell("logs", "correlate", empty)
+    assert (said.code, "--vm" in said.err) == (Exit.USAGE, True)
+    said = shell("logs", "correlate", tmp_path / "none")
+    assert said.code == Exit.FAILED
+    assert "Traceback" not in said.err
+    assert shell("logs", "correlate", empty, "--time-zone", "Nowhere").code == Exit.USAGE

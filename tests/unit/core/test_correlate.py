@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stackward.core.clues import ROWS, clue_of
 from stackward.core.correlate import Scene, correlate, decide, spoken_line
 from stackward.core.state import Attempt, Episode
-from stackward.core.timeline import LINES_KEPT, fold_management_log, keep, moment, shape_of
+from stackward.core.timeline import LINES_KEPT, fold_management_log, keep, moment
 from stackward.model.correlation import Concern, Culprit, LogLine, ManagementLog, Origin
 from stackward.model.diagnosis import DiagnosisCode
 from stackward.model.event import ManagementLogTold
@@ -38,7 +38,6 @@ def said(event: E, text: str, before: float, *, skew: timedelta = NO_SKEW, **mor
         seen_at=truly_at + seconds(1),
         logged_at=truly_at + skew,
         clock_offset=skew,
-        shape=shape_of(text),
     )
     return replace(usual, **more)
 

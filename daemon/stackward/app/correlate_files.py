@@ -1,0 +1,261 @@
+"""Two log files beside each other, without a daemon: where the fault of one VM lies, and by what.
+
+The files are a management server's log and the logs of one system VM, in any order, plain or gzip,
+of any size in bounded memory. What the daemon would know of the VM is read from the files or told
+by hand: its name, its address, its host, and by how much each clock was wrong.
+"""
+
+import gzip
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import cache
+from itertools import chain, islice
+from pathlib import Path
+
+from stackward.app.classify import Classifier, UnreadableError
+from stackward.catalog.log_files import VM_SOURCES, FileAssembler, LogSource, guess_source
+from stackward.catalog.mentions import names_in, taught_in
+from stackward.catalog.records import Record
+from stackward.catalog.signatures import LogReading, SignatureSet
+from stackward.config.patterns import load_patterns
+from stackward.core.clues import clue_of
+from stackward.core.correlate import Scene, decide
+from stackward.core.state import FleetView, TargetState
+from stackward.core.timeline import fold_management_log, keep, own_lines
+from stackward.model.correlation import Correlation, LogLine, ManagementLog
+from stackward.model.event import ManagementLogTold
+from stackward.model.identity import TargetId, VmRole, ZoneId
+from stackward.model.sighting import EventClass, Sighting
+from stackward.model.target import AgentState, CloudState, Target
+from stackward.observe.joining import Directory, Joined, Joiner
+
+GUESS_LINES = 400
+LINE_BYTES_MAX = 32 * 1024
+SERVER = "management server"
+AFTER_TROUBLE = timedelta(minutes=5)
+_VM = TargetId("the VM")
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+_GZIP = b"\x1f\x8b"
+
+
+class NoVmError(Exception):
+    """The files do not say of which VM they are to be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What was told by hand. Offsets are a clock less the true time; `until` ends the reading."""
+
+    vm: str | None = None
+    address: str | None = None
+    host: str | None = None
+    vm_offset: timedelta = timedelta(0)
+    management_offset: timedelta = timedelta(0)
+    zone: tzinfo = UTC
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The outcome, and of which VM."""
+
+    vm: str
+    correlation: Correlation
+
+
+@cache
+def _classifier() -> Classifier:
+    return Classifier()
+
+
+@cache
+def _patterns() -> SignatureSet:
+    return load_patterns((), source=LogSource.MANAGEMENT)
+
+
+def correlate_files(files: Sequence[str], asked: Asked) -> Found:
+    """Read them all. UnreadableError, or NoVmError when nobody can say whose logs they are."""
+    management, own = _sorted(files)
+    told = [one.sighting for file in own for one in _classifier().events(file)]
+    learned = _learned(management, own)
+    name = asked.vm or _name(learned, told)
+    of_vm = keep((), _within(own_lines(told, asked.vm_offset.total_seconds()), asked))
+    side = _ManagementSide(name, asked, learned, told)
+    for file in management:
+        side.read(file)
+    log = side.log
+    lines = (*of_vm, *side.lines, *(log.lines if log is not None else ()))
+    scene = Scene(
+        name=name,
+        lines=lines,
+        now=_end(lines, log),
+        logs={log.name: log} if log is not None else {},
+        clock_offset=asked.vm_offset,
+    )
+    return Found(name, decide(scene))
+
+
+def _sorted(files: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Logs of management servers, and those of the VM, by what they say."""
+    management, own = [], []
+    for file in files:
+        first = [line.decode("utf-8", "replace") for line in islice(_lines(file), GUESS_LINES)]
+        source = guess_source(first)
+        if source is LogSource.MANAGEMENT:
+            management.append(file)
+        elif source in VM_SOURCES:
+            own.append(file)
+        else:
+            raise UnreadableError(f"{file}: is the log of neither a management server nor a VM")
+    return management, own
+
+
+def _lines(file: str) -> Iterator[bytes]:
+    """The lines of a file, each cut to a size that no log's line has."""
+    try:
+        with Path(file).open("rb") as raw:
+            is_packed = raw.read(2) == _GZIP
+            raw.seek(0)
+            stream = gzip.GzipFile(fileobj=raw) if is_packed else raw
+            while line := stream.readline(LINE_BYTES_MAX):
+                yield line.rstrip(b"\n")
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "it cannot be read"
+        raise UnreadableError(f"{file}: {reason}") from error
+
+
+# --- whose logs they are --------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Learned:
+    """Names of system VMs in the VM's own logs and in the server's, and rows of `host`."""
+
+    own: Counter[str] = field(default_factory=Counter)
+    others: Counter[str] = field(default_factory=Counter)
+    rows: dict[str, str] = field(default_factory=dict)
+
+
+def _learned(management: Sequence[str], own: Sequence[str]) -> _Learned:
+    learned = _Learned()
+    for files, names in ((own, learned.own), (management, learned.others)):
+        for line in (line for file in files for line in _lines(file)):
+            if b"-" not in line:
+                continue
+            text = line.decode("utf-8", "replace")
+            names.update(names_in(text))
+            if files is management and ("via: " in text or "name" in text):
+                learned.rows.update(taught_in(text))
+    return learned
+
+
+def _name(learned: _Learned, told: Sequence[Sighting]) -> str:
+    if learned.own:
+        return learned.own.most_common(1)[0][0]
+    for row in _agent_rows(told):
+        if row in learned.rows:
+            return learned.rows[row]
+    if len(learned.others) == 1:
+        return next(iter(learned.others))
+    known = ", ".join(name for name, _ in learned.others.most_common(10))
+    raise NoVmError(f"say of which VM, by --vm; the files name {known or 'none'}")
+
+
+def _agent_rows(told: Sequence[Sighting]) -> list[str]:
+    """The rows of `host` that the agent got, the newest first."""
+    ready = [one for one in told if one.event is EventClass.AGENT_READY]
+    return [one.fields["agent_id"] for one in reversed(ready) if "agent_id" in one.fields]
+
+
+def _directory(name: str, asked: Asked, rows: Iterable[tuple[str, str]]) -> Directory:
+    """A cloud of one VM."""
+    role = VmRole.SECONDARY_STORAGE if name.startswith("s") else VmRole.CONSOLE_PROXY
+    target = Target(
+        id=_VM,
+        name=name,
+        role=role,
+        zone_id=ZoneId(""),
+        zone_name="",
+        cloud_state=CloudState.UNKNOWN,
+        agent_state=AgentState.NOT_TOLD,
+        host_name=asked.host,
+        private_address=asked.address,
+    )
+    state = TargetState(target=target, first_seen_at=_EPOCH, listed_at=_EPOCH, state_since=_EPOCH)
+    directory = Directory()
+    directory.update(FleetView(targets={_VM: state}, zones={}, hosts={}))
+    directory.learn(rows)
+    return directory
+
+
+# --- what they say --------------------------------------------------------------------------------
+
+
+class _ManagementSide:
+    """What the management servers say of the VM. `log` None: no file of theirs was given."""
+
+    def __init__(
+        self, name: str, asked: Asked, learned: _Learned, told: Sequence[Sighting]
+    ) -> None:
+        self.lines: tuple[LogLine, ...] = ()
+        self.log: ManagementLog | None = None
+        rows = {**learned.rows, **dict.fromkeys(_agent_rows(told), name)}
+        self._directory = _directory(name, asked, rows.items())
+        self._asked = asked
+        self._signatures = _patterns()
+
+    def read(self, file: str) -> None:
+        """Take one log; of a rotated one give the older first."""
+        assembler = FileAssembler(LogSource.MANAGEMENT, read_at=_LATEST, zone=self._asked.zone)
+        reading, joined = LogReading(self._signatures, None), Joined()
+        joiner = Joiner(SERVER, self._directory)
+        for line in chain(_lines(file), (None,)):
+            record = assembler.end() if line is None else assembler.take(line)
+            if record is None:
+                continue
+            sighting = reading.read(record, record.logged_at or _EPOCH)
+            joiner.take(record, sighting, self._asked.management_offset, joined)
+            self._take(joined, record)
+            joined = Joined()
+
+    def _take(self, joined: Joined, record: Record) -> None:
+        if joined.of_vms:
+            self.lines = keep(self.lines, _within(joined.of_vms[_VM], self._asked))
+        at = record.logged_at
+        if at is None or not (joined.of_server or self._is_new_minute(at)):
+            return
+        event = ManagementLogTold(
+            name=SERVER,
+            is_followed=True,
+            at=at,
+            clock_offset=self._asked.management_offset,
+            spoke_at=at - self._asked.management_offset,
+            lines=tuple(_within(joined.of_server, self._asked)),
+        )
+        self.log = fold_management_log(self.log, event)
+
+    def _is_new_minute(self, at: datetime) -> bool:
+        spoke_in = self.log.spoke_in if self.log is not None else ()
+        minute = (at - self._asked.management_offset).replace(second=0, microsecond=0)
+        return not spoke_in or minute != spoke_in[-1]
+
+
+def _within(lines: Iterable[LogLine], asked: Asked) -> Iterator[LogLine]:
+    """Without what was said later than is wanted."""
+    return (line for line in lines if asked.until is None or line.at <= asked.until)
+
+
+def _end(lines: Sequence[LogLine], log: ManagementLog | None) -> datetime:
+    """The end of what is looked at: shortly after the last line that tells of any trouble.
+
+    A server is not silent where its file ends.
+    """
+    troubles = [line.last_at or line.at for line in lines if clue_of(line) is not None]
+    end = max(troubles or [line.at for line in lines], default=_EPOCH) + AFTER_TROUBLE
+    if log is not None and log.spoke_in:
+        end = min(end, max(log.spoke_in[-1], end - AFTER_TROUBLE))
+    return end
