@@ -15,7 +15,7 @@ Rules of the room:
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
@@ -222,9 +222,9 @@ class FileAssembler:
         limits: RecordLimits | None = None,
     ) -> None:
         self.orphans = 0
+        self.zone = UTC if source in VM_SOURCES else zone
         self._source = source
         self._read_at = read_at
-        self._zone = zone
         self._limits = limits or RecordLimits()
         self._number = 0
         self._open: _Open | None = None
@@ -232,7 +232,7 @@ class FileAssembler:
     def take(self, line: bytes) -> Record | None:
         """The record that is complete because this line does not belong to it."""
         self._number += 1
-        text = line.decode("utf-8", "replace").strip("\r\x00")[: self._limits.message_chars_max]
+        text = self._text(line)
         if not text or text.isspace():
             return self._close()
         record = self._head(text)
@@ -247,6 +247,51 @@ class FileAssembler:
         """The last record: nothing more comes."""
         return self._close()
 
+    # What the sieve asks for, as it asks the assembler of a followed log.
+
+    def lines(self, data: bytes, start: int, end: int) -> list[Record]:
+        """Take these lines; the records that ended because of them."""
+        taken = (self.take(line) for line in data[start:end].split(b"\n")[:-1])
+        return [record for record in taken if record is not None]
+
+    def close(self) -> tuple[Record, ...]:
+        """The open record: what follows begins another."""
+        ended = self._close()
+        return () if ended is None else (ended,)
+
+    def begins(self, line: bytes) -> bool:
+        """True if a record begins with this line, whatever stands before it."""
+        text = self._text(line)
+        if not text or text.isspace():
+            return False
+        if self._source is LogSource.SSVM_CHECK:
+            return True
+        record = None if text[0].isspace() else self._read(text, 0)
+        return record is not None and not _may_go_on(record)
+
+    def places(self, data: bytes, at: int, starts: Sequence[int]) -> Sequence[int]:
+        """Where these lines stand, in the terms of `head`: their numbers. `at` is passed so far."""
+        numbers: list[int] = []
+        for start in starts:
+            self.pass_by(data, at, start)
+            numbers.append(self._number + 1)
+            at = start
+        return numbers
+
+    def pass_by(self, data: bytes, start: int, end: int) -> None:
+        """These lines are of no interest."""
+        self._number += data.count(b"\n", start, end)
+
+    def head(self, line: bytes, place: int) -> Record | None:
+        """The record that this line begins and ends."""
+        return self._read(self._text(line), place)
+
+    def _text(self, line: bytes) -> str:
+        return line.decode("utf-8", "replace").strip("\r\x00")[: self._limits.message_chars_max]
+
+    def _read(self, text: str, number: int) -> Record | None:
+        return read_line(text, number, self._source, read_at=self._read_at, zone=self.zone)
+
     def _close(self) -> Record | None:
         ended, self._open = self._open, None
         return None if ended is None else ended.finished()
@@ -256,7 +301,7 @@ class FileAssembler:
             return self._plain(text)
         if text[0].isspace():
             return None
-        record = read_line(text, self._number, self._source, read_at=self._read_at, zone=self._zone)
+        record = self._read(text, self._number)
         if record is not None:
             return None if self._goes_on(record) else record
         if self._source is LogSource.MANAGEMENT or _TRACE.match(text):
@@ -267,12 +312,11 @@ class FileAssembler:
     def _goes_on(self, record: Record) -> bool:
         """Each line of a trace is a line of its own in the journal."""
         held = self._open
-        if held is None or record.format is not LogFormat.JOURNAL or record.level is not None:
-            return False
         return (
-            held.record.format is LogFormat.JOURNAL
+            held is not None
+            and _may_go_on(record)
+            and held.record.format is LogFormat.JOURNAL
             and held.record.logger == record.logger
-            and record.logger not in ("kernel", "systemd")
             and _is_trace_of(held.record, record.message)
         )
 
@@ -299,10 +343,18 @@ class FileAssembler:
             held.dropped += 1
 
 
+def _may_go_on(record: Record) -> bool:
+    """True if this line of the journal may belong to what was said before it."""
+    return (
+        record.format is LogFormat.JOURNAL
+        and record.level is None
+        and record.logger not in ("kernel", "systemd")
+        and _TRACE.match(record.message) is not None
+    )
+
+
 def _is_trace_of(held: Record, text: str) -> bool:
     """An exception alone on its line goes with a message that bears a level, else it is news."""
-    if not _TRACE.match(text):
-        return False
     return held.level is not None or not text[0].isalpha() or text.startswith("Caused by: ")
 
 

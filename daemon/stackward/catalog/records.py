@@ -14,7 +14,7 @@ Rules of the room:
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -44,7 +44,7 @@ class RecordLimits:
     message_chars_max: int = 8192
     trace_lines_max: int = 60
     trace_bytes_max: int = 16384
-    hold: timedelta = timedelta(milliseconds=120)
+    hold: timedelta = timedelta(milliseconds=80)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,14 +235,23 @@ class _Open:
 class RecordAssembler:
     """Joins the lines of one followed log. One of these per log.
 
+    `feed` takes every line there is. The sieve takes them in pieces instead, and only those that
+    matter: `enter` says where a stretch of whole lines stands, `lines` takes some of it, `close`
+    ends a record because a head follows, `settle` ends the chunk.
+
     `orphans` counts lines that belong to no record we have: the rest of a trace whose beginning
-    was not read, or was released before.
+    was not read, or what no head that we know stands before. `newest_logged_at` is the time that
+    the newest head bore.
     """
 
     def __init__(self, limits: RecordLimits | None = None) -> None:
         self.orphans = 0
+        self.newest_logged_at: datetime | None = None
+        self.zone = UTC
         self._limits = limits or RecordLimits()
         self._open: _Open | None = None
+        self._start: LogPosition | None = None
+        self._received_at: datetime | None = None
 
     @property
     def held_from(self) -> LogPosition | None:
@@ -256,30 +265,55 @@ class RecordAssembler:
 
     def feed(self, chunk: LogChunk) -> tuple[Record, ...]:
         """The records that are complete with these lines, in the order of the file."""
-        done: list[Record] = []
-        if self._open is not None and self._is_elsewhere(chunk):
-            self._release(done.append)
-        offset = chunk.start.offset
-        for line in chunk.lines:
-            self._take(line, offset, chunk, done.append)
-            offset += len(line) + 1
-        if self._open is not None and not self._may_grow(self._open):
-            self._release(done.append)
-        return tuple(done)
+        done = self.enter(chunk)
+        done += self.lines(chunk.data, 0, len(chunk.data))
+        return (*done, *self.settle())
 
     def flush(self, now: datetime) -> tuple[Record, ...]:
         """The held record, if it has waited long enough."""
+        return self.close() if self.due_at is not None and now >= self.due_at else ()
+
+    def enter(self, chunk: LogChunk) -> list[Record]:
+        """The lines that come now stand in this chunk; an open record may end with that."""
+        done = list(self.close()) if self._open is not None and self._is_elsewhere(chunk) else []
+        self._start, self._received_at = chunk.start, chunk.received_at
+        return done
+
+    def lines(self, data: bytes, start: int, end: int) -> list[Record]:
+        """Take these lines of the chunk's data; the records that ended because of them."""
         done: list[Record] = []
-        if self.due_at is not None and now >= self.due_at:
-            self._release(done.append)
-        return tuple(done)
+        (offset,) = self.places(data, start, (start,))
+        for line in data[start:end].split(b"\n")[:-1]:
+            self._take(line, offset, done.append)
+            offset += len(line) + 1
+        return done
 
     def close(self) -> tuple[Record, ...]:
-        """The held record: nothing more will come."""
-        done: list[Record] = []
-        if self._open is not None:
-            self._release(done.append)
-        return tuple(done)
+        """The open record: nothing more will come."""
+        done, self._open = self._open, None
+        return () if done is None else (done.finished(),)
+
+    def settle(self) -> tuple[Record, ...]:
+        """The chunk has ended: only a record of trouble may wait for more."""
+        return self.close() if self._open is not None and not self._may_grow(self._open) else ()
+
+    def begins(self, line: bytes) -> bool:
+        """True if a record begins with this line, whatever stands before it."""
+        return self._read_head(line, 0) is not None
+
+    def places(self, data: bytes, at: int, starts: Sequence[int]) -> Sequence[int]:
+        """Where lines of the chunk's data stand, in the terms of `head`."""
+        del data, at
+        assert self._start is not None
+        base = self._start.offset
+        return [base + start for start in starts]
+
+    def pass_by(self, data: bytes, start: int, end: int) -> None:
+        """These lines are of no interest."""
+
+    def head(self, line: bytes, place: int) -> Record | None:
+        """The record that this line begins and ends."""
+        return self._read_head(line, place)
 
     def _is_elsewhere(self, chunk: LogChunk) -> bool:
         held = self.held_from
@@ -288,21 +322,33 @@ class RecordAssembler:
     def _may_grow(self, held: _Open) -> bool:
         return held.record.is_trouble and not held.is_closed and not held.dropped
 
-    def _take(
-        self, line: bytes, offset: int, chunk: LogChunk, give: Callable[[Record], None]
-    ) -> None:
-        text = line.decode("utf-8", "replace").rstrip("\r")[: self._limits.message_chars_max]
-        record = None
-        if text and not text[0].isspace():
-            record = read_head(text, replace(chunk.start, offset=offset), chunk.received_at)
+    def _text(self, line: bytes) -> str:
+        return line.decode("utf-8", "replace").rstrip("\r")[: self._limits.message_chars_max]
+
+    def _read_head(self, line: bytes, offset: int) -> Record | None:
+        return self._head_of(self._text(line), offset)
+
+    def _head_of(self, text: str, offset: int) -> Record | None:
+        assert self._start is not None
+        assert self._received_at is not None
+        if not text or text[0].isspace():
+            return None
+        return read_head(text, replace(self._start, offset=offset), self._received_at)
+
+    def _take(self, line: bytes, offset: int, give: Callable[[Record], None]) -> None:
+        text = self._text(line)
+        record = self._head_of(text, offset)
         if record is not None:
-            if self._open is not None:
-                self._release(give)
-            self._open = _Open(record, chunk.received_at)
+            for done in self.close():
+                give(done)
+            assert self._received_at is not None
+            self._open = _Open(record, self._received_at)
+            self.newest_logged_at = record.logged_at or self.newest_logged_at
         elif self._open is None or self._open.is_closed:
             self.orphans += bool(text)
         else:
-            self._open.touched_at = chunk.received_at
+            assert self._received_at is not None
+            self._open.touched_at = self._received_at
             self._continue(self._open, text)
 
     def _continue(self, held: _Open, text: str) -> None:
@@ -321,8 +367,3 @@ class RecordAssembler:
             len(held.trace) < more * self._limits.trace_lines_max
             and held.trace_bytes + len(text) <= more * self._limits.trace_bytes_max
         )
-
-    def _release(self, give: Callable[[Record], None]) -> None:
-        assert self._open is not None
-        give(self._open.finished())
-        self._open = None

@@ -1,17 +1,19 @@
 """What records mean: the typed form of a log pattern, and how a hit becomes a `Sighting`.
 
-The patterns themselves are YAML packs, compiled by config/patterns.py, which also hands in `scan`:
-one look over a record that names the few signatures worth trying. So a chatty log stays cheap.
+The patterns themselves are YAML packs, compiled by config/patterns.py, which also hands in two
+looks that name the few signatures worth trying, so that a chatty log stays cheap: `scan` over a
+record, and `search` over whole lines of a log before they are records (sieve.py).
 
 Order: signatures are tried as they stand in the set, and the first that matches wins. `config`
 puts them so: what is benign comes before what is not; within each, an operator's files come before
 the built-in packs; within a file they stand in the file's order.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
+from typing import Protocol
 
 from stackward.catalog.records import LogFormat, Record
 from stackward.catalog.redact import redact
@@ -33,8 +35,29 @@ class LogRole(StrEnum):
 Matcher = Callable[[str], Mapping[str, str] | None]
 """Looks for a pattern in a text: what its named groups captured, or None."""
 
+Test = Callable[[str, str], bool]
+"""True if a signature's patterns hit this message, and this message with its trace."""
+
 Scan = Callable[[str], Iterable[int]]
 """Names the signatures, by their place in the set, that may fit this message and its trace."""
+
+Marks = Sequence[tuple[int, int]]
+"""Signatures by their place in the set, each with where the line ends that it hits: in the order
+of the lines, whose newlines count to them."""
+
+
+class Search(Protocol):
+    """All patterns at once over whole lines of ASCII that are no longer than a record may be.
+
+    `find` looks at lines as they stand in a log. It may mark too much and must not miss a line in
+    which a message, or a part of a trace, is hit. `confirm` looks at messages, each of them a line
+    and all there is of its record: it marks what hits, but for signatures that are `unsure`.
+    """
+
+    @property
+    def unsure(self) -> frozenset[int]: ...
+    def find(self, lines: bytes) -> Marks: ...
+    def confirm(self, messages: bytes) -> Marks: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +76,7 @@ class Signature:
     severity: Severity
     match: Matcher | None
     cause: Matcher | None = None
+    test: Test | None = None  # the same without captures, if that is quicker
     levels: frozenset[str] = frozenset()
     formats: frozenset[LogFormat] = frozenset()
     roles: frozenset[str] = frozenset()
@@ -60,13 +84,25 @@ class Signature:
     proves_not: str = ""
     echoes: frozenset[EventClass] = frozenset()
 
+    def allows(self, log_format: LogFormat, level: str | None, role: str | None) -> bool:
+        """True if it is for such records at all. `role` None: not known."""
+        return (
+            (not self.roles or role is None or role in self.roles)
+            and (not self.formats or log_format in self.formats)
+            and (not self.levels or level in self.levels)
+        )
+
+    def hits(self, message: str, whole: str) -> bool:
+        """True if the patterns are in this message, and in it with its trace."""
+        if self.test is not None:
+            return self.test(message, whole)
+        return (self.match is None or self.match(message) is not None) and (
+            self.cause is None or self.cause(whole) is not None
+        )
+
     def captures(self, record: Record, role: str | None) -> Mapping[str, str] | None:
-        """What was captured if the record is of this kind. `role` None: not known."""
-        if self.roles and role is not None and role not in self.roles:
-            return None
-        if self.formats and record.format not in self.formats:
-            return None
-        if self.levels and record.level not in self.levels:
+        """What was captured if the record is of this kind."""
+        if not self.allows(record.format, record.level, role):
             return None
         captured = {} if self.match is None else self.match(record.message)
         if captured is None or self.cause is None:
@@ -87,10 +123,14 @@ def _scan_nothing(text: str) -> Iterable[int]:
 
 @dataclass(frozen=True, slots=True)
 class SignatureSet:
-    """All signatures in force, in the order in which they are tried."""
+    """All signatures in force, in the order in which they are tried.
+
+    `search` None: nobody made one, and every record is assembled and looked at.
+    """
 
     signatures: tuple[Signature, ...] = ()
     scan: Scan = field(default=_scan_nothing)
+    search: Search | None = None
 
     def classify(self, record: Record, role: str | None, seen_at: datetime) -> Sighting | None:
         """The event that this record tells; None: none, or only something benign."""
@@ -100,7 +140,7 @@ class SignatureSet:
     def recognise(self, record: Record, role: str | None, seen_at: datetime) -> Sighting | None:
         """The same, with what is benign."""
         for signature, captured in self.hits(record, role):
-            return _sighting(signature, captured, record, seen_at)
+            return _sighting(signature, signature.event, captured, record, seen_at)
         return None
 
     def hits(
@@ -114,41 +154,127 @@ class SignatureSet:
                 yield signature, captured
 
 
-class LogReading:
-    """Reads one log from its beginning to its end, and remembers what an echo needs."""
+@dataclass(slots=True)
+class Hit:
+    """A record that a signature hit, not yet told.
 
-    def __init__(self, signatures: SignatureSet, role: str | None) -> None:
+    `event` has its echo resolved. `record` None: it is the one line `line`, at `place` as its
+    assembler counts.
+    """
+
+    signature: Signature
+    event: EventClass
+    record: Record | None = None
+    line: bytes = b""
+    place: int = 0
+
+
+Stamp = datetime | bytes | None
+"""When a line was logged: a time, or what the line says of it, or nothing."""
+
+
+class LogReading:
+    """Reads one log from its beginning to its end, and remembers what an echo needs.
+
+    `zone` is that of the machine that writes it; None: nobody knows, and its lines have no time.
+    """
+
+    def __init__(
+        self, signatures: SignatureSet, role: str | None, zone: tzinfo | None = UTC
+    ) -> None:
         self._signatures = signatures
         self._role = role
-        self._last: dict[EventClass, datetime] = {}
+        self._zone = zone
+        self._repeated = {event for each in signatures.signatures for event in each.echoes}
+        self._last: dict[EventClass, tuple[Stamp, datetime]] = {}  # the newest behind
+        self._allowed: dict[tuple[LogFormat, str | None], Sequence[bool]] = {}
 
     def read(self, record: Record, seen_at: datetime) -> Sighting | None:
         """As `SignatureSet.recognise`, with echoes resolved."""
-        for signature, captured in self._signatures.hits(record, self._role):
-            sighting = _sighting(signature, captured, record, seen_at)
-            at = record.logged_at or seen_at
-            if signature.echoes:
-                return replace(sighting, event=self._echoed(signature, at))
-            self._last.pop(sighting.event, None)
-            self._last[sighting.event] = at
-            return sighting
+        hit = self.recognise(record, seen_at)
+        return None if hit is None else self.tell(hit, record, seen_at)
+
+    def recognise(self, record: Record, seen_at: datetime) -> Hit | None:
+        """What hits this record."""
+        whole = whole_text(record)
+        allowed = self.allowed(record.format, record.level)
+        for place in sorted(self._signatures.scan(whole)):
+            signature = self._signatures.signatures[place]
+            if allowed[place] and signature.hits(record.message, whole):
+                return Hit(signature, self._event(signature, record.logged_at, seen_at), record)
         return None
 
+    def recognise_message(
+        self, allowed: Sequence[bool], message: str, among: Iterable[int] | None = None
+    ) -> int | None:
+        """The place of the first signature that hits a message without a trace.
+
+        `among` names those to try, and goes up; None: all.
+        """
+        signatures = self._signatures.signatures
+        for place in sorted(self._signatures.scan(message)) if among is None else among:
+            if allowed[place] and signatures[place].hits(message, message):
+                return place
+        return None
+
+    def hit(self, number: int, stamp: Stamp, seen_at: datetime, line: bytes, place: int) -> Hit:
+        """What this signature hits: a line at this place."""
+        signature = self._signatures.signatures[number]
+        return Hit(signature, self._event(signature, stamp, seen_at), None, line, place)
+
+    def allowed(self, log_format: LogFormat, level: str | None) -> Sequence[bool]:
+        """Which signatures are for such records at all."""
+        known = self._allowed.get((log_format, level))
+        if known is None:
+            known = [
+                each.allows(log_format, level, self._role) for each in self._signatures.signatures
+            ]
+            self._allowed[log_format, level] = known
+        return known
+
+    def tell(self, hit: Hit, record: Record, seen_at: datetime) -> Sighting:
+        """A hit as a sighting."""
+        captured = hit.signature.captures(record, self._role) or {}
+        return _sighting(hit.signature, hit.event, captured, record, seen_at)
+
+    def _event(self, signature: Signature, stamp: Stamp, seen_at: datetime) -> EventClass:
+        """The class of this hit, which is remembered for those that echo it."""
+        if signature.echoes:
+            return self._echoed(signature, self._moment(stamp, seen_at))
+        event = signature.event
+        if event in self._repeated:
+            self._last.pop(event, None)
+            self._last[event] = stamp, seen_at
+        return event
+
     def _echoed(self, signature: Signature, at: datetime) -> EventClass:
-        for event, told_at in reversed(self._last.items()):
-            if event in signature.echoes and abs(at - told_at) <= ECHO_WITHIN:
+        for event, told in reversed(self._last.items()):
+            if event in signature.echoes and abs(at - self._moment(*told)) <= ECHO_WITHIN:
                 return event
         return signature.event
 
+    def _moment(self, stamp: Stamp, seen_at: datetime) -> datetime:
+        """When it was logged, as far as the line says; when it was seen, else."""
+        if isinstance(stamp, bytes):
+            try:
+                stamp = datetime.fromisoformat(stamp.decode()).replace(tzinfo=self._zone)
+            except ValueError:
+                stamp = None
+        return seen_at if stamp is None or self._zone is None else stamp
+
 
 def _sighting(
-    signature: Signature, captured: Mapping[str, str], record: Record, seen_at: datetime
+    signature: Signature,
+    event: EventClass,
+    captured: Mapping[str, str],
+    record: Record,
+    seen_at: datetime,
 ) -> Sighting:
     text = record.message
     if record.trace:
         text = f"{text} {record.trace[0].strip()}"
     return Sighting(
-        event=signature.event,
+        event=event,
         severity=signature.severity,
         pattern=signature.name,
         text=redact(text, limit=TEXT_LENGTH_MAX),

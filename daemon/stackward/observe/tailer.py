@@ -3,37 +3,55 @@
 At least once into the reader, once in effect: every event carries the place of its line, and the
 place read up to is kept in the durable memory only after the events before it were handed on.
 The containment wall stands round one record: it is counted, and the place moves on.
+
+No log takes more than its share: a stretch is read in slices between which the loop is given back,
+of a storm only so much is told one by one, and beyond so many bytes a second a log waits, which its
+VM feels through the window of its channel.
 """
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from stackward.catalog.records import Record, RecordAssembler
-from stackward.catalog.signatures import LogReading, SignatureSet
+from stackward.catalog.records import RecordAssembler
+from stackward.catalog.sieve import Sieve, slices
+from stackward.catalog.signatures import Hit, SignatureSet
+from stackward.catalog.telling import Telling
 from stackward.errors import TransportError
 from stackward.model.event import Sighted
-from stackward.model.guest import LogPosition
+from stackward.model.guest import LogChunk, LogPosition
 from stackward.model.identity import TargetId
+from stackward.model.log_flow import DropReason, LogFlow
 from stackward.model.sighting import Sighting
 from stackward.model.target import Target
 from stackward.observe.equipment import Equipment
 from stackward.observe.roster import Roster
-from stackward.ports import Guests
+from stackward.ports import Clock, Guests
+
+# The loop is given back after so long. A slice takes less, so that both together stay under 5 ms.
+HOLD_SECONDS = 0.002
+TOLD_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TailerSettings:
-    """Seconds to wait before following again; it doubles up to the longest."""
+    """Seconds to wait before following again; it doubles up to the longest.
+
+    `bytes_per_second_max` is for one log, over some seconds: what is more waits.
+    """
 
     pause_seconds_min: float = 1.0
     pause_seconds_max: float = 60.0
-    lines_per_slice: int = 500
+    bytes_per_second_max: int = 8 << 20
 
 
 class Tailer:
-    """Follows the fleet's logs. `lines` counts those read, `positions` where each log is."""
+    """Follows the fleet's logs.
+
+    `lines` counts those read, `positions` says where each log is, `flows` how its reading goes.
+    """
 
     def __init__(
         self,
@@ -53,6 +71,7 @@ class Tailer:
         self.signatures = signatures
         self.positions: dict[TargetId, LogPosition] = dict(resume)
         self._roster = Roster(equipment.snapshots, self._follow_for_ever)
+        self.flows: dict[TargetId, LogFlow] = {}
         self.lines = 0
 
     async def run(self) -> None:
@@ -80,19 +99,32 @@ class Tailer:
 
     async def _follow(self, target_id: TargetId) -> None:
         way = self._roster.way(target_id)
-        reader = _LogReader(way.target, self.signatures)
+        reader = _LogReader(way.target, self._clock, self._crashed)
+        share = _Share(self._clock, self._settings.bytes_per_second_max)
+        flow = self.flows.get(target_id, LogFlow())
+        reader.flow = replace(flow, behind_bytes=0, last_line_at=None)
         async with asyncio.TaskGroup() as group:
             flushing = group.create_task(self._flush_held(reader))
             resume = self.positions.get(target_id)
             async for chunk in self._guests.follow(way.target, way.host, resume):
-                reader.place = chunk.end
-                records = reader.assembler.feed(chunk)
+                async with reader.turn:
+                    await self._take(reader, chunk)
                 reader.has_held.set()
-                self.lines += len(chunk.lines)
-                self._tell(reader, records, chunk.received_at, chunk.gap_bytes_min)
-                # A long burst is read in slices so that no other VM waits for it.
-                await self._clock.sleep(0)
+                # However little it was: a long burst must not keep others waiting.
+                await self._clock.sleep(share.wait_after(len(chunk.data)))
             flushing.cancel()
+
+    async def _take(self, reader: "_LogReader", chunk: LogChunk) -> None:
+        """Read a chunk, and tell what is in it."""
+        reader.begin(self.signatures, chunk)
+        patience = _Patience(self._clock)
+        for start, end, lines in slices(chunk.data):
+            reader.read_slice(chunk, start, end)
+            self.lines += lines
+            reader.lines += lines
+            await patience.breathe()
+        reader.end(chunk)
+        await self._tell(reader, chunk.gap_bytes_min, patience)
 
     async def _flush_held(self, reader: "_LogReader") -> None:
         """Give a record that waits for the rest of its trace out when its time is up."""
@@ -106,63 +138,168 @@ class Tailer:
             if now < due_at:
                 await self._clock.sleep((due_at - now).total_seconds())
                 continue
-            self._tell(reader, reader.assembler.flush(now), now, 0)
+            async with reader.turn:
+                reader.flush(now)
+                await self._tell(reader, 0, _Patience(self._clock))
 
-    def _tell(
-        self,
-        reader: "_LogReader",
-        records: tuple[Record, ...],
-        at: datetime,
-        gap_bytes_min: int | None,
+    async def _tell(
+        self, reader: "_LogReader", gap_bytes_min: int | None, patience: "_Patience"
     ) -> None:
-        reader.take(self.signatures)
-        # Lines that waited to be read may be older than the last flush: time must not go back.
-        at = reader.told_at = max(at, reader.told_at or at)
-        sightings = [
-            sighting
-            for record in records
-            if (sighting := self._read(reader, record, at)) is not None
-        ]
+        sightings: list[Sighting] = []
+        for number, hit in enumerate(reader.telling.told(), 1):
+            sighting = reader.sieve.tell(hit, reader.at)
+            if sighting is not None:
+                sightings.append(sighting)
+            if number % TOLD_AT_ONCE == 0:
+                await patience.breathe()
+        sightings.sort(key=lambda each: (each.line_start.generation, each.line_start.offset))
         # A record that is held back is not read yet: the place stays before it.
         position = reader.assembler.held_from or reader.place
+        target_id = reader.target.id
         self._sink.put(
             Sighted(
-                target_id=reader.target.id,
+                target_id=target_id,
                 sightings=tuple(sightings),
                 position=position,
-                at=at,
+                at=reader.at,
                 gap_bytes_min=gap_bytes_min,
+                counted=dict(reader.telling.counted),
+                flow=reader.account(),
             )
         )
+        self.flows[target_id] = reader.flow
         if position is not None:
-            self.positions[reader.target.id] = position
+            self.positions[target_id] = position
 
-    def _read(self, reader: "_LogReader", record: Record, at: datetime) -> Sighting | None:
-        try:
-            return reader.reading.read(record, at)
-        except Exception:  # the wall round one log record
-            self._walls.hit("log-record")
-            self._log.exception("log record could not be read", target=reader.target.id)
-            return None
+    def _crashed(self, reader: "_LogReader", error: Exception) -> None:
+        self._walls.hit("log-record")
+        reader.dropped[DropReason.UNREADABLE] += 1
+        self._log.error("log record could not be read", target=reader.target.id, exc_info=error)
 
 
 class _LogReader:
-    """One log while it is followed."""
+    """One log while it is followed. Who reads or tells has its `turn`."""
 
-    def __init__(self, target: Target, signatures: SignatureSet) -> None:
+    def __init__(
+        self,
+        target: Target,
+        clock: Clock,
+        crashed: Callable[["_LogReader", Exception], None],
+    ) -> None:
         self.target = target
+        self.turn = asyncio.Lock()
+        self.has_held = asyncio.Event()
         self.assembler = RecordAssembler()
         self.place: LogPosition | None = None
-        self.told_at: datetime | None = None
-        self.has_held = asyncio.Event()
-        self._signatures = signatures
-        self.reading = LogReading(signatures, target.role)
+        self.at = clock.now()
+        self.telling = Telling()
+        self.flow = LogFlow()
+        self.lines = self.bytes = 0  # since the last account
+        self.dropped: Counter[DropReason] = Counter()
+        self._crashed = crashed
+        self._signatures: SignatureSet | None = None
+        self._orphans = 0
+        self.sieve = Sieve(SignatureSet(), target.role, self.assembler, self._broken)
 
-    def take(self, signatures: SignatureSet) -> None:
-        """Go on with other signatures, if a reload has brought some."""
+    def begin(self, signatures: SignatureSet, chunk: LogChunk) -> None:
+        """A chunk comes, perhaps with other signatures, if a reload has brought some."""
         if signatures is not self._signatures:
             self._signatures = signatures
-            self.reading = LogReading(signatures, self.target.role)
+            self.sieve = Sieve(signatures, self.target.role, self.assembler, self._broken)
+        self._turn_to(chunk.received_at)
+        self.place = chunk.end
+        self._add(self.sieve.judged(self.assembler.enter(chunk), self.at))
+
+    def read_slice(self, chunk: LogChunk, start: int, end: int) -> None:
+        """Some whole lines of the chunk."""
+        data = chunk.data[start:end]
+        self.assembler.enter(
+            replace(chunk, data=data, start=_moved(chunk.start, start), gap_bytes_min=0)
+        )
+        self._add(self.sieve.read(data, self.at))
+
+    def end(self, chunk: LogChunk) -> None:
+        """The chunk was read."""
+        self._add(self.sieve.judged(self.assembler.settle(), self.at))
+        cut = chunk.end.offset - chunk.start.offset > len(chunk.data)
+        self.dropped[DropReason.LINE_CUT] += cut
+        self.bytes += chunk.end.offset - chunk.start.offset
+        self.flow = replace(
+            self.flow,
+            behind_bytes=chunk.behind_bytes,
+            last_line_at=chunk.received_at if chunk.data else self.flow.last_line_at,
+        )
+
+    def flush(self, now: datetime) -> None:
+        """Time has passed."""
+        self._turn_to(now)
+        self._add(self.sieve.judged(self.assembler.flush(now), self.at))
+
+    def account(self) -> LogFlow:
+        """The counters after what was told now."""
+        self.dropped[DropReason.TOLD_AS_COUNT] += self.telling.shed
+        flow, orphans = self.flow, self.assembler.orphans
+        self.flow = replace(
+            flow,
+            lines=flow.lines + self.lines,
+            bytes=flow.bytes + self.bytes,
+            unparsed=flow.unparsed + orphans - self._orphans,
+            dropped={
+                reason: count
+                for reason in DropReason
+                if (count := flow.dropped.get(reason, 0) + self.dropped[reason])
+            },
+            newest_logged_at=self.assembler.newest_logged_at or flow.newest_logged_at,
+        )
+        self.lines = self.bytes = 0
+        self._orphans = orphans
+        self.dropped.clear()
+        return self.flow
+
+    def _turn_to(self, now: datetime) -> None:
+        # Lines that waited to be read may be older than the last flush: time must not go back.
+        self.at = max(now, self.at) if self._signatures is not None else now
+        self.telling = Telling()
+
+    def _add(self, hits: Iterable[Hit]) -> None:
+        for hit in hits:
+            self.telling.add(hit)
+
+    def _broken(self, error: Exception) -> None:
+        self._crashed(self, error)
+
+
+def _moved(position: LogPosition, by: int) -> LogPosition:
+    return replace(position, offset=position.offset + by)
+
+
+class _Patience:
+    """Gives the loop back when it was held long enough."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since = clock.monotonic()
+
+    async def breathe(self) -> None:
+        """Call it between two pieces of work."""
+        if self._clock.monotonic() - self._since >= HOLD_SECONDS:
+            await self._clock.sleep(0)
+            self._since = self._clock.monotonic()
+
+
+class _Share:
+    """The bytes of one log over time; a second's worth may come at once."""
+
+    def __init__(self, clock: Clock, bytes_per_second: int) -> None:
+        self._clock = clock
+        self._bytes_per_second = bytes_per_second
+        self._spent_until = clock.monotonic()
+
+    def wait_after(self, size: int) -> float:
+        """How long nothing may be read after so many bytes."""
+        now = self._clock.monotonic()
+        self._spent_until = max(self._spent_until, now) + size / self._bytes_per_second
+        return max(0.0, self._spent_until - now - 1.0)
 
 
 def _obey_cancellation() -> None:

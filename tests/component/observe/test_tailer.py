@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from stackward.catalog.signatures import Signature, SignatureSet
@@ -126,7 +126,7 @@ async def test_a_held_record_is_given_out_when_its_time_is_up():
     tail = Tail()
     async with tail.running():
         tail.write(TROUBLE)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.06)
         assert tail.events == []
         await asyncio.sleep(0.2)
         assert tail.events == [EventClass.TLS_FAILURE]
@@ -139,10 +139,10 @@ async def test_the_place_never_passes_a_record_that_is_held():
     places: list[tuple[LogPosition | None, list[EventClass]]] = []
     async with tail.running():
         chunk = tail.write(READY, TROUBLE)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.06)
         places.append((tail.tailer.positions[VM], list(tail.events)))
         tail.write(FRAME)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.06)
         places.append((tail.tailer.positions[VM], list(tail.events)))
         await asyncio.sleep(1)
         places.append((tail.tailer.positions[VM], list(tail.events)))
@@ -286,7 +286,8 @@ async def test_a_burst_of_one_vm_lets_the_others_have_their_turn():
         await asyncio.sleep(1)
     order = [event.target_id for event in tail.told if event.sightings]
     assert order.index(other.id) < 20
-    assert len(tail.sightings) == 200 * 50 + 1
+    counted = sum(event.counted.get(EventClass.AGENT_READY, 0) for event in tail.told)
+    assert len(tail.sightings) + counted == 200 * 50 + 1
 
 
 class CancelledAsItBreaks(FakeGuests):
@@ -324,3 +325,33 @@ async def test_a_vm_that_goes_as_its_connection_breaks_ends_nothing_else():
             await asyncio.sleep(20)
             tower.publish(stays)
     assert {target_id for target_id, _, _ in guests.followed[2:]} == {stays.id}
+
+
+@virtually
+async def test_the_counters_of_a_log_go_on_when_it_is_followed_anew():
+    tail = Tail()
+    async with tail.running():
+        first = tail.write(b"\tat nobody.knows(Whose.java:1)", READY)
+        await asyncio.sleep(1)
+        tail.script.append(Unreachable("gone", leg=Leg.CHANNEL))
+        await asyncio.sleep(5)
+        last = tail.write(READY)
+        await asyncio.sleep(1)
+    flow = tail.told[-1].flow
+    assert flow is not None
+    assert (flow.lines, flow.unparsed, flow.behind_bytes) == (3, 1, 0)
+    assert flow.bytes == len(first.data) + len(last.data)
+    assert flow.last_line_at == last.received_at
+
+
+@virtually
+async def test_a_chunk_with_more_behind_it_tells_how_far_back_it_is():
+    tail = Tail()
+    async with tail.running():
+        tail.write(READY, FRAME)
+        tail.script[-1] = replace(tail.script[-1], behind_bytes=4096)
+        await asyncio.sleep(1)
+    flow = tail.told[-1].flow
+    assert flow is not None
+    assert flow.behind_bytes == 4096
+    assert flow.newest_logged_at == datetime(2026, 3, 1, 12, 0, 5, 123000, tzinfo=UTC)

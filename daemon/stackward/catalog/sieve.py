@@ -1,0 +1,272 @@
+"""The fast way through a log: only what may matter is made into records.
+
+All patterns look at whole lines at once (`Search`) and mark those that they may hit.
+Round a mark the lines are assembled as always, from the head before it to the head behind it; a
+record that is one line of log4j's, as nearly all are, is judged without making one. What nobody
+marks is passed over. So a line that says nothing costs next to nothing, and one of many that say
+the same not much more.
+
+Rules of the room:
+
+1. The events are those of the slow way, which assembles every record and tries all patterns on it.
+2. What a `Search` cannot be trusted with is assembled: lines that are no ASCII, or too long.
+3. The lines before the first head of a stretch, and those from the last one on, are always
+   assembled: their records reach into other stretches.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime, tzinfo
+from itertools import accumulate, repeat
+from typing import Protocol
+
+from stackward.catalog.records import LogFormat, Record
+from stackward.catalog.signatures import Hit, LogReading, SignatureSet
+from stackward.model.sighting import Sighting
+
+# Shorter than RecordLimits.message_chars_max: nothing of such a line is cut.
+LINE_BYTES_TRUSTED = 8000
+# So many lines of one look are worth a second look at all their messages together.
+STORM_LINES_MIN = 40
+SLICE_BYTES_MAX = 32 * 1024
+SLICE_LINES_MAX = 1000
+
+# A head that both assemblers read alike, with more than a blank behind its thread, which ends at
+# the first bracket before a blank.
+_HEAD = re.compile(
+    rb"(\d{4}-\d\d-\d\d([ T])\d\d:\d\d:\d\d,\d{3}) (TRACE|DEBUG|INFO|WARN|ERROR|FATAL) ++"
+    rb"\[[^\]\n]*+\] \([^)\n]*+\)(?:(?! )[^)\n]*+\))*+ (?:\(logid:[^)\n]*+\) )?(?!\(logid:)"
+)
+_FORMATS = {b" ": LogFormat.LOG4J1, b"T": LogFormat.LOG4J2}
+LINE_FORMATS = frozenset(_FORMATS.values())
+_NEWLINE = re.compile(rb"\n")
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
+
+
+class Assembler(Protocol):
+    """What joins lines to records: `RecordAssembler` and `FileAssembler`."""
+
+    @property
+    def zone(self) -> tzinfo | None: ...
+    def begins(self, line: bytes) -> bool: ...
+    def lines(self, data: bytes, start: int, end: int) -> list[Record]: ...
+    def pass_by(self, data: bytes, start: int, end: int) -> None: ...
+    def close(self) -> tuple[Record, ...]: ...
+    def places(self, data: bytes, at: int, starts: Sequence[int]) -> Sequence[int]: ...
+    def head(self, line: bytes, place: int) -> Record | None: ...
+
+
+_Line = tuple[int, int, re.Match[bytes]]
+"""A record that is one line: where it begins and ends, and its head."""
+
+
+class Sieve:
+    """Reads one log, stretch by stretch of whole lines.
+
+    `broken` is called with what went wrong with one record (the wall stands round a record).
+    """
+
+    def __init__(
+        self,
+        signatures: SignatureSet,
+        role: str | None,
+        assembler: Assembler,
+        broken: Callable[[Exception], None],
+    ) -> None:
+        self._search = signatures.search
+        self._assembler = assembler
+        self._reading = LogReading(signatures, role, assembler.zone)
+        self._broken = broken
+        self._unsure = sorted(signatures.search.unsure) if signatures.search else []
+        self._allowed: dict[tuple[bytes, bytes], Sequence[bool]] = {}
+        self._is_storm = False
+
+    def read(self, data: bytes, seen_at: datetime) -> Iterator[Hit]:
+        """What is hit in these lines, in their order. The last record stays open."""
+        if self._search is None:
+            yield from self._taken(data, 0, len(data), seen_at)
+            return
+        assembler, size = self._assembler, len(data)
+        first = self._head_from(data, 0)
+        yield from self._taken(data, 0, first, seen_at)
+        if first == size:
+            return
+        yield from self.judged(assembler.close(), seen_at)
+        last = self._head_before(data, size, first)
+        at = first
+        for lines, begin, end in self._parts(data, first, last):
+            if lines:
+                yield from self._confirmed(data, at, lines, seen_at)
+                at = lines[-1][0]
+            if begin == end:
+                continue
+            assembler.pass_by(data, at, begin)
+            yield from self._taken(data, begin, end, seen_at)
+            yield from self.judged(assembler.close(), seen_at)
+            at = end
+        assembler.pass_by(data, at, last)
+        yield from self._taken(data, last, size, seen_at)
+
+    def judged(self, records: Iterable[Record], seen_at: datetime) -> Iterator[Hit]:
+        """What hits these records."""
+        for record in records:
+            try:
+                hit = self._reading.recognise(record, seen_at)
+            except Exception as error:
+                self._broken(error)
+                continue
+            if hit is not None:
+                yield hit
+
+    def tell(self, hit: Hit, seen_at: datetime) -> Sighting | None:
+        """The hit as a sighting, while its stretch is still the one that is read."""
+        try:
+            record = hit.record or self._assembler.head(hit.line, hit.place)
+            return None if record is None else self._reading.tell(hit, record, seen_at)
+        except Exception as error:
+            self._broken(error)
+            return None
+
+    def _taken(self, data: bytes, start: int, end: int, seen_at: datetime) -> Iterator[Hit]:
+        return self.judged(self._assembler.lines(data, start, end), seen_at)
+
+    def _parts(self, data: bytes, start: int, last: int) -> Iterator[tuple[list[_Line], int, int]]:
+        """What may matter: records of one line each, and then the lines of other records.
+
+        All between the heads at `start` and `last`.
+        """
+        lines: list[_Line] = []
+        at = start
+        ahead, ahead_at = None, -1
+        for begin, end, is_odd in self._marked(data, start):
+            if begin >= last:
+                break
+            if begin < at:
+                continue
+            head = ahead if ahead_at == begin else _HEAD.match(data, begin)
+            ahead, ahead_at = _HEAD.match(data, end), end
+            is_alone = ahead is not None or self._is_head(data, end)
+            if head is not None and is_alone and not is_odd:
+                lines.append((begin, end, head))
+                at = end
+                continue
+            before, at = at, self._head_from(data, end)
+            yield lines, self._head_before(data, end, before), at
+            lines = []
+        yield lines, last, last
+
+    def _confirmed(
+        self, data: bytes, at: int, lines: list[_Line], seen_at: datetime
+    ) -> Iterator[Hit]:
+        """What hits these records of one line each; the assembler is `at` this place."""
+        messages = [data[head.end() : end - 1].rstrip(b"\r") for _, end, head in lines]
+        places = self._assembler.places(data, at, [begin for begin, _, _ in lines])
+        everything = zip(lines, messages, self._looked_at(messages), places, strict=True)
+        for (begin, end, head), message, among, place in everything:
+            stamp, mark, level = head.group(1, 2, 3)
+            allowed = self._allowed.get((mark, level))
+            if allowed is None:
+                allowed = self._reading.allowed(_FORMATS[mark], level.decode())
+                self._allowed[mark, level] = allowed
+            if len(among) == 1 and allowed[among[0]] and not self._unsure:
+                number: int | None = among[0]
+            else:
+                number = self._first(message, [each for each in among if allowed[each]], allowed)
+            if number is not None:
+                yield self._reading.hit(number, stamp, seen_at, data[begin : end - 1], place)
+
+    def _looked_at(self, messages: list[bytes]) -> Iterable[Sequence[int]]:
+        """What hits each of these messages, if they are many enough for one look at all."""
+        if self._search is None or len(messages) < STORM_LINES_MIN:
+            return repeat((), len(messages))
+        found: list[list[int]] = [[] for _ in messages]
+        ends = dict(zip(accumulate(len(each) + 1 for each in messages), found, strict=True))
+        for number, end in self._search.confirm(b"\n".join([*messages, b""])):
+            ends[end].append(number)
+        return found
+
+    def _first(self, message: bytes, among: Sequence[int], allowed: Sequence[bool]) -> int | None:
+        """The signature that counts: the first of those that hit, or what RE2 says."""
+        text, number = message.decode("ascii"), min(among, default=None)
+        try:
+            if number is None:
+                return self._reading.recognise_message(allowed, text)
+            unsure = [each for each in self._unsure if each < number]
+            sooner = self._reading.recognise_message(allowed, text, unsure) if unsure else None
+        except Exception as error:
+            self._broken(error)
+            return None
+        return number if sooner is None else sooner
+
+    def _is_head(self, data: bytes, start: int) -> bool:
+        """True if a record begins here whatever stands before it."""
+        if data[start] in b" \t\r\n":
+            return False
+        head = _HEAD.match(data, start)
+        if head is not None and head.end() - start < LINE_BYTES_TRUSTED:
+            return True
+        return self._assembler.begins(data[start : data.index(b"\n", start)])
+
+    def _head_from(self, data: bytes, start: int) -> int:
+        """The first head from here on, or the end of the data."""
+        size = len(data)
+        while start < size and not self._is_head(data, start):
+            start = data.index(b"\n", start) + 1
+        return start
+
+    def _head_before(self, data: bytes, end: int, floor: int) -> int:
+        """The last head before this line's end; at `floor` there is one."""
+        while end > floor:
+            end = data.rfind(b"\n", floor, end - 1) + 1 or floor
+            if self._is_head(data, end):
+                break
+        return end
+
+    def _marked(self, data: bytes, start: int) -> Iterator[tuple[int, int, bool]]:
+        """The lines from `start` on that may be hit; True: only the slow way reads it rightly."""
+        assert self._search is not None
+        odd = frozenset(_odd_lines(data))
+        if self._is_storm:
+            ends: Sequence[int] = [found.end() for found in _NEWLINE.finditer(data, start)]
+        else:
+            ends = list(dict.fromkeys(end for _, end in self._search.find(data) if end > start))
+            if odd:
+                ends = sorted({*ends, *(end for end in odd if end > start)})
+        self._is_storm = len(ends) > STORM_LINES_MIN and 2 * len(ends) > data.count(b"\n", start)
+        begin = start
+        for end in ends:
+            begin = data.rfind(b"\n", begin, end - 1) + 1 or begin
+            yield begin, end, end in odd
+            begin = end
+
+
+def slices(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Whole lines in pieces that are read in a few milliseconds, whatever they are.
+
+    Where each begins and ends, and how many lines it holds.
+    """
+    start, size = 0, len(data)
+    while start < size:
+        end = data.rfind(b"\n", start, start + SLICE_BYTES_MAX) + 1
+        end = end or data.index(b"\n", start) + 1
+        while (lines := data.count(b"\n", start, end)) > SLICE_LINES_MAX:
+            end = data.rfind(b"\n", start, (start + end) // 2) + 1
+        yield start, end, lines
+        start = end
+
+
+def _odd_lines(data: bytes) -> Iterator[int]:
+    """The ends of the lines that only the slow way reads rightly."""
+    size, at = len(data), 0
+    while size - at > LINE_BYTES_TRUSTED:
+        end = data.rfind(b"\n", at, at + LINE_BYTES_TRUSTED) + 1
+        if not end:
+            end = data.index(b"\n", at) + 1
+            yield end
+        at = end
+    if data.isascii():
+        return
+    at = 0
+    while (found := _NOT_ASCII.search(data, at)) is not None:
+        at = data.index(b"\n", found.start()) + 1
+        yield at
