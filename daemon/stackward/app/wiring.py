@@ -320,7 +320,9 @@ def build_web(
         journal,
         clock,
         log,
-        lambda snapshot, openmetrics: page.render(snapshot, openmetrics=openmetrics),
+        lambda snapshot, openmetrics, names: page.render(
+            snapshot, openmetrics=openmetrics, names=names
+        ),
         reload,
         WebSettings(
             host=host,

@@ -687,25 +687,33 @@ class MetricsPage:
         self._build = labels(version=__version__, revision=revision, python=python)
         self._cache: dict[TargetId, _Rendered] = {}
 
-    def render(self, snapshot: Snapshot | None, *, openmetrics: bool) -> bytes:
-        """The whole page in one of the two formats."""
+    def render(
+        self, snapshot: Snapshot | None, *, openmetrics: bool, names: frozenset[str] = frozenset()
+    ) -> bytes:
+        """The page in one of the two formats: whole, or only the families of these names."""
         parts: list[str] = []
-        self._family(parts, "stackward_build_info", Kind.INFO, "What runs here.", openmetrics)
-        parts.append(f"stackward_build_info{{{self._build}}} 1\n")
+        if not names or "stackward_build_info" in names:
+            self._family(parts, "stackward_build_info", Kind.INFO, "What runs here.", openmetrics)
+            parts.append(f"stackward_build_info{{{self._build}}} 1\n")
         if snapshot is not None:
-            self._render_vms(parts, snapshot, openmetrics)
+            self._render_vms(parts, snapshot, openmetrics, names)
             for family in FLEET:
+                if names and family.name not in names:
+                    continue
                 lines = _lines(family.name, family.samples(snapshot))
                 if lines:
                     self._family(parts, family.name, family.kind, family.help, openmetrics)
                     parts.append(lines)
         own = "".join(parts).encode()
+        registry = self._registry.restricted_registry(names) if names else self._registry
         if openmetrics:
-            process: bytes = generate_openmetrics(self._registry)  # type: ignore[no-untyped-call]  # the library leaves this one untyped
+            process: bytes = generate_openmetrics(registry)  # type: ignore[no-untyped-call]  # the library leaves this one untyped
             return own + process
-        return own + generate_latest(self._registry)
+        return own + generate_latest(registry)
 
-    def _render_vms(self, parts: list[str], snapshot: Snapshot, openmetrics: bool) -> None:
+    def _render_vms(
+        self, parts: list[str], snapshot: Snapshot, openmetrics: bool, names: frozenset[str]
+    ) -> None:
         cache: dict[TargetId, _Rendered] = {}
         now, thresholds = snapshot.taken_at, snapshot.policy.thresholds
         for target_id, state in snapshot.fleet.targets.items():
@@ -719,6 +727,8 @@ class MetricsPage:
             cache[target_id] = kept
         self._cache = cache
         for index, family in enumerate(PER_VM):
+            if names and family.name not in names:
+                continue
             block = "".join(kept.lines[index] for kept in cache.values())
             if block:
                 self._family(parts, family.name, family.kind, family.help, openmetrics)

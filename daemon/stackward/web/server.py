@@ -1,6 +1,7 @@
 """The HTTP server: routes, limits, and rendering away from the loop.
 
 /                      the page for people          /metrics       for Prometheus
+                                                    ?name[]=FAMILY only these families
 /vm/NAME               one VM, explained            /-/healthy     the loop decides
 /api/v1/status         the fleet                    /-/ready       the first inventory is in
 /api/v1/vms/NAME       one VM, explained            /-/reload      read the configuration again
@@ -59,7 +60,9 @@ class ReloadReport:
     mistakes: tuple[str, ...] = field(default=())
 
 
-RenderMetrics = Callable[[Snapshot | None, bool], bytes]
+RenderMetrics = Callable[[Snapshot | None, bool, frozenset[str]], bytes]
+"""A snapshot; whether as OpenMetrics; the names of the families that are wanted, none for all."""
+_Form = tuple[bool, bool, frozenset[str]]
 Fresh = Callable[[], Awaitable[Snapshot | None]]
 Reload = Callable[[], Awaitable[ReloadReport]]
 
@@ -92,7 +95,7 @@ class WebServer:
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
         self._rendering = asyncio.Lock()
-        self._rendered: tuple[Snapshot | None, tuple[bool, bool], bytes] | None = None
+        self._rendered: tuple[Snapshot | None, _Form, bytes] | None = None
         self.port = settings.port
 
     async def start(self) -> None:
@@ -147,12 +150,13 @@ class WebServer:
     async def _metrics(self, request: web.Request) -> web.Response:
         openmetrics = "application/openmetrics-text" in request.headers.get("Accept", "")
         gzip = "gzip" in request.headers.get("Accept-Encoding", "")
+        form = (openmetrics, gzip, frozenset(request.query.getall("name[]", [])))
         async with self._rendering:
             snapshot = self._snapshots.latest() if self._fresh is None else await self._fresh()
-            body = self._kept(snapshot, (openmetrics, gzip))
+            body = self._kept(snapshot, form)
             if body is None:
-                body = await asyncio.to_thread(self._render, snapshot, openmetrics, gzip)
-                self._rendered = (snapshot, (openmetrics, gzip), body)
+                body = await asyncio.to_thread(self._render, snapshot, form)
+                self._rendered = (snapshot, form, body)
         content_type = (
             self._settings.content_type_openmetrics
             if openmetrics
@@ -163,14 +167,15 @@ class WebServer:
             headers["Content-Encoding"] = "gzip"
         return web.Response(body=body, headers=headers)
 
-    def _kept(self, snapshot: Snapshot | None, form: tuple[bool, bool]) -> bytes | None:
+    def _kept(self, snapshot: Snapshot | None, form: _Form) -> bytes | None:
         """The last page, if it was made of the same."""
         kept = self._rendered
         is_same = kept is not None and kept[0] is snapshot and kept[1] == form
         return kept[2] if kept is not None and is_same else None
 
-    def _render(self, snapshot: Snapshot | None, openmetrics: bool, gzip: bool) -> bytes:
-        body = self._render_metrics(snapshot, openmetrics)
+    def _render(self, snapshot: Snapshot | None, form: _Form) -> bytes:
+        openmetrics, gzip, names = form
+        body = self._render_metrics(snapshot, openmetrics, names)
         return igzip.compress(body, 1) if gzip else body
 
     async def _healthy(self, _request: web.Request) -> web.Response:

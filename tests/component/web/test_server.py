@@ -58,7 +58,9 @@ class Site:
             cast("Any", self.journal),
             self.clock,
             self.log,
-            lambda snapshot, openmetrics: page.render(snapshot, openmetrics=openmetrics),
+            lambda snapshot, openmetrics, names: page.render(
+                snapshot, openmetrics=openmetrics, names=names
+            ),
             self.reload,
             WebSettings(
                 port=0,

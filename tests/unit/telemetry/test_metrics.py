@@ -61,6 +61,19 @@ def test_both_formats_are_read_by_prometheus_own_parsers(page):
     assert "stackward_polls" in {family.name for family in parse_openmetrics(openmetrics)}
 
 
+def test_only_the_families_asked_for_are_told(page):
+    snapshot = a_snapshot(a_state("v-2-VM"))
+    names = frozenset({"stackward_log_lines_total", "stackward_rounds_total", "nothing"})
+    text = page.render(snapshot, openmetrics=False, names=names).decode()
+    assert {family.name for family in parse_text(text)} == {
+        "stackward_log_lines",
+        "stackward_rounds",
+    }
+    openmetrics = page.render(snapshot, openmetrics=True, names=names).decode()
+    assert len(list(parse_openmetrics(openmetrics))) == 2
+    assert page.render(None, openmetrics=True, names=names) == b"# EOF\n"
+
+
 def test_a_page_before_the_first_round_is_a_page(page):
     assert b"stackward_build_info" in page.render(None, openmetrics=False)
 
