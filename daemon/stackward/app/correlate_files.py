@@ -25,7 +25,7 @@ from stackward.core.clues import clue_of
 from stackward.core.correlate import Scene, decide
 from stackward.core.state import FleetView, TargetState
 from stackward.core.timeline import fold_management_log, keep, own_lines
-from stackward.model.correlation import Correlation, LogLine, ManagementLog
+from stackward.model.correlation import Correlation, LogLine, ManagementLog, Timeline
 from stackward.model.event import ManagementLogTold
 from stackward.model.identity import TargetId, VmRole, ZoneId
 from stackward.model.sighting import EventClass, Sighting
@@ -83,12 +83,12 @@ def correlate_files(files: Sequence[str], asked: Asked) -> Found:
     told = [one.sighting for file in own for one in _classifier().events(file)]
     learned = _learned(management, own)
     name = asked.vm or _name(learned, told)
-    of_vm = keep((), _within(own_lines(told, asked.vm_offset.total_seconds()), asked))
+    of_vm = keep(Timeline(), _within(own_lines(told, asked.vm_offset.total_seconds()), asked))
     side = _ManagementSide(name, asked, learned, told)
     for file in management:
         side.read(file)
     log = side.log
-    lines = (*of_vm, *side.lines, *(log.lines if log is not None else ()))
+    lines = (*of_vm.lines, *side.timeline.lines, *(log.timeline.lines if log is not None else ()))
     scene = Scene(
         name=name,
         lines=lines,
@@ -201,7 +201,7 @@ class _ManagementSide:
     def __init__(
         self, name: str, asked: Asked, learned: _Learned, told: Sequence[Sighting]
     ) -> None:
-        self.lines: tuple[LogLine, ...] = ()
+        self.timeline = Timeline()
         self.log: ManagementLog | None = None
         rows = {**learned.rows, **dict.fromkeys(_agent_rows(told), name)}
         self._directory = _directory(name, asked, rows.items())
@@ -224,7 +224,7 @@ class _ManagementSide:
 
     def _take(self, joined: Joined, record: Record) -> None:
         if joined.of_vms:
-            self.lines = keep(self.lines, _within(joined.of_vms[_VM], self._asked))
+            self.timeline = keep(self.timeline, _within(joined.of_vms[_VM], self._asked))
         at = record.logged_at
         if at is None or not (joined.of_server or self._is_new_minute(at)):
             return

@@ -72,10 +72,10 @@ class _Vote:
 def correlate(state: TargetState, logs: Logs, now: datetime) -> Correlation | None:
     """What the logs say of this VM; None: nothing, or no episode is open and nothing of late."""
     episode = state.episode
-    server_lines = (line for log in logs.values() for line in log.lines)
+    server_lines = (line for log in logs.values() for line in log.timeline.lines)
     scene = Scene(
         name=state.target.name,
-        lines=(*state.timeline, *server_lines),
+        lines=(*state.timeline.lines, *server_lines),
         now=now,
         logs=logs,
         clock_offset=as_span(state.readings.clock_offset_seconds),
@@ -83,7 +83,7 @@ def correlate(state: TargetState, logs: Logs, now: datetime) -> Correlation | No
         acted_at=episode.attempts[0].at if episode is not None and episode.attempts else None,
         diagnosis=episode.diagnosis if episode is not None else None,
     )
-    if episode is None and not any(_is_of_late(line, now) for line in state.timeline):
+    if episode is None and not any(_is_of_late(line, now) for line in state.timeline.lines):
         return None
     found = decide(scene)
     is_empty = not logs and not found.timeline and found.culprit is Culprit.UNDECIDED

@@ -20,7 +20,7 @@ from stackward.core.state import (
     TargetState,
 )
 from stackward.core.timeline import keep, own_lines
-from stackward.model.correlation import LogLine
+from stackward.model.correlation import Timeline
 from stackward.model.event import (
     ManagementSaid,
     Observed,
@@ -235,7 +235,7 @@ def _counted(
     return grown
 
 
-def _own(state: TargetState, event: Sighted) -> tuple[LogLine, ...]:
+def _own(state: TargetState, event: Sighted) -> Timeline:
     """The VM's timeline with what is new in its own log."""
     fresh = tuple(sighting for sighting in event.sightings if _is_news(state.log, sighting))
     if not fresh:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from stackward.errors import Leg
-from stackward.model.correlation import LogLine, ManagementLog
+from stackward.model.correlation import ManagementLog, Timeline
 from stackward.model.diagnosis import DiagnosisCode
 from stackward.model.guest import GuestMarks, GuestReadings, LogPosition
 from stackward.model.identity import HostId, IntentId, ServiceId, TargetId, ZoneId
@@ -114,7 +114,7 @@ class TargetState:
     probes: Mapping[ProbeName, ProbeMemory] = field(default_factory=dict)
     path: PathMemory | None = None
     log: LogMemory = field(default_factory=LogMemory)
-    timeline: tuple[LogLine, ...] = ()  # of its own log and of the management servers'
+    timeline: Timeline = field(default_factory=Timeline)  # of both logs
     marks: GuestMarks = field(default_factory=GuestMarks)
     marks_at: datetime | None = None
     booted_at: datetime | None = None

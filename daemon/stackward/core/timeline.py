@@ -5,19 +5,20 @@ its own beginning out. Which lines are one does not depend on the order in which
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from stackward.core.state import LogMemory
-from stackward.model.correlation import LogLine, ManagementLog, Origin
+from stackward.model.correlation import LogLine, ManagementLog, Origin, Timeline
 from stackward.model.event import ManagementLogTold
 from stackward.model.sighting import EventClass, Sighting
 
 LINES_KEPT = 200
 SERVER_LINES_KEPT = 64
 MINUTES_KEPT = 120
+OF_A_STRETCH = 32  # lines taken from its beginning, and from its end
 SAME_WITHIN_SECONDS = 300
 _SHAPED = 120  # characters
 
@@ -54,10 +55,12 @@ def as_span(seconds: float | None) -> timedelta | None:
 
 
 def own_lines(
-    sightings: Iterable[Sighting], clock_offset_seconds: float | None
+    sightings: Sequence[Sighting], clock_offset_seconds: float | None
 ) -> tuple[LogLine, ...]:
     """Events of the VM's own log as lines of its timeline."""
     clock_offset = as_span(clock_offset_seconds)
+    if len(sightings) > 2 * OF_A_STRETCH:
+        sightings = (*sightings[:OF_A_STRETCH], *sightings[-OF_A_STRETCH:])
     return tuple(
         LogLine(
             origin=Origin.VM,
@@ -103,7 +106,8 @@ def fold_management_log(old: ManagementLog | None, event: ManagementLogTold) -> 
         clock_offset=event.clock_offset if event.clock_offset is not None else old.clock_offset,
         spoke_in=tuple(sorted(minutes)[-MINUTES_KEPT:]),
         position=event.position or old.position,
-        lines=keep(old.lines, event.lines, SERVER_LINES_KEPT),
+        timeline=keep(old.timeline, event.lines, SERVER_LINES_KEPT),
+        dropped=max(old.dropped, event.dropped),
     )
 
 
@@ -113,26 +117,24 @@ def log_memory(log: ManagementLog) -> LogMemory:
     return LogMemory(position=position, read_to=log.position, told_at=log.told_at)
 
 
-def keep(
-    kept: tuple[LogLine, ...], fresh: Iterable[LogLine], most: int = LINES_KEPT
-) -> tuple[LogLine, ...]:
+def keep(kept: Timeline, fresh: Iterable[LogLine], most: int = LINES_KEPT) -> Timeline:
     """The ring of `most` lines, with these in it."""
-    lines = list(kept)
+    lines, keys = list(kept.lines), list(kept.keys)
     for line in fresh:
         key = _key(line)
-        for place, old in enumerate(lines):
-            if old.event is line.event and _key(old) == key:
-                lines[place] = _one_of(old, line)
-                break
+        if key in keys:
+            place = keys.index(key)
+            lines[place] = _one_of(lines[place], line)
         else:
             lines.append(line)
-    return tuple(lines[-most:])
+            keys.append(key)
+    return Timeline(tuple(lines[-most:]), tuple(keys[-most:]))
 
 
 def _key(line: LogLine) -> tuple[object, ...]:
     bucket = int(line.at.timestamp()) // SAME_WITHIN_SECONDS
     shape = shape_of(line.text)
-    return (bucket, line.event, line.job, line.origin, line.log, line.concern, shape)
+    return (bucket, shape, line.event, line.job, line.origin, line.log, line.concern)
 
 
 def _one_of(one: LogLine, other: LogLine) -> LogLine:

@@ -1,6 +1,6 @@
 """Two logs beside each other: the lines that speak of one system VM, and where the fault lies."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -58,6 +58,14 @@ class LogLine:
     last_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Some lines in the order in which they came. `keys`: lines of one key are one line."""
+
+    lines: tuple[LogLine, ...] = ()
+    keys: tuple[tuple[object, ...], ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManagementLog:
     """What is known of one followed log of a management server.
@@ -74,7 +82,8 @@ class ManagementLog:
     clock_offset: timedelta | None = None
     spoke_in: tuple[datetime, ...] = ()
     position: LogPosition | None = None  # up to where it was read
-    lines: tuple[LogLine, ...] = ()  # of the server as a whole
+    timeline: Timeline = field(default_factory=Timeline)  # of the server as a whole
+    dropped: int = 0  # lines that were not told, in a storm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

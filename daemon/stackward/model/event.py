@@ -130,6 +130,7 @@ class ManagementLogTold:
     spoke_at: datetime | None = None
     position: LogPosition | None = None
     lines: tuple[LogLine, ...] = ()
+    dropped: int = 0  # since the log is followed
 
 
 TargetEvent = (

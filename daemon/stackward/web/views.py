@@ -112,6 +112,7 @@ def _management_log(log: ManagementLog) -> Json:
         "detail": log.detail,
         "since": plain(log.since),
         "clock_offset_seconds": plain(log.clock_offset),
+        "dropped": log.dropped,
     }
 
 

@@ -12,7 +12,7 @@ from stackward.core.clues import ROWS, clue_of
 from stackward.core.correlate import Scene, correlate, decide, spoken_line
 from stackward.core.state import Attempt, Episode
 from stackward.core.timeline import LINES_KEPT, fold_management_log, keep, moment
-from stackward.model.correlation import Concern, Culprit, LogLine, ManagementLog, Origin
+from stackward.model.correlation import Concern, Culprit, LogLine, ManagementLog, Origin, Timeline
 from stackward.model.diagnosis import DiagnosisCode
 from stackward.model.event import ManagementLogTold
 from stackward.model.identity import IntentId
@@ -23,6 +23,7 @@ from tests.builders import NOW, a_state, minutes, seconds
 OPENED = NOW - minutes(5)
 E = EventClass
 NO_SKEW, SKEW = timedelta(0), seconds(60)
+NOTHING = Timeline()
 
 
 def said(event: E, text: str, before: float, *, skew: timedelta = NO_SKEW, **more) -> LogLine:
@@ -53,14 +54,18 @@ def a_log(*lines: LogLine, silent_for: float = 0, **more) -> ManagementLog:
         (NOW - minutes(ago)).replace(second=0) for ago in range(30, -1, -1) if ago >= silent_for
     )
     usual = ManagementLog(
-        name="ms-1", is_followed=True, clock_offset=NO_SKEW, spoke_in=spoke, lines=lines
+        name="ms-1",
+        is_followed=True,
+        clock_offset=NO_SKEW,
+        spoke_in=spoke,
+        timeline=keep(NOTHING, lines),
     )
     return replace(usual, **more)
 
 
 def scene(*lines: LogLine, log: ManagementLog | None = None, **more) -> Scene:
     logs = {} if log is None else {log.name: log}
-    server = () if log is None else log.lines
+    server = () if log is None else log.timeline.lines
     usual = Scene(
         name="s-12-VM",
         lines=(*lines, *server),
@@ -311,7 +316,11 @@ def test_the_notes_say_what_the_clocks_are_worth():
 def test_a_state_brings_its_own_lines_and_those_of_the_servers():
     stopped = told(E.MGMT_STOPPED, "Stopping CloudStack", 60, concern=Concern.SERVER)
     episode = Episode(id="e", opened_at=OPENED, diagnosis=DiagnosisCode.AGENT_DISCONNECTED)
-    state = a_state("s-12-VM", timeline=(said(E.AGENT_LOST_CONNECTION, LOST, 50),), episode=episode)
+    state = a_state(
+        "s-12-VM",
+        timeline=keep(NOTHING, [said(E.AGENT_LOST_CONNECTION, LOST, 50)]),
+        episode=episode,
+    )
     found = correlate(state, {"ms-1": a_log(stopped)}, NOW)
     assert found is not None
     assert found.culprit is Culprit.MANAGEMENT
@@ -326,7 +335,7 @@ def test_the_first_step_of_an_episode_ends_what_counts():
         id="e", opened_at=OPENED, diagnosis=DiagnosisCode.AGENT_DISCONNECTED, attempts=(attempt,)
     )
     stopping = said(E.AGENT_SHUTDOWN, "Stopping the agent: Reason = sig.kill", -11)
-    state = a_state("s-12-VM", timeline=(stopping,), episode=episode)
+    state = a_state("s-12-VM", timeline=keep(NOTHING, [stopping]), episode=episode)
     found = correlate(state, {}, NOW)
     assert found is not None
     assert found.culprit is Culprit.UNDECIDED
@@ -336,7 +345,7 @@ def test_a_vm_without_trouble_and_without_lines_has_nothing_to_tell():
     state = a_state("s-12-VM")
     assert correlate(state, {}, NOW) is None
     old = replace(said(E.OOM, "x", 0), at=NOW - minutes(600))
-    assert correlate(replace(state, timeline=(old,)), {}, NOW) is None
+    assert correlate(replace(state, timeline=keep(NOTHING, [old])), {}, NOW) is None
 
 
 def test_a_clock_offset_beyond_all_bounds_changes_no_time():
@@ -355,7 +364,7 @@ def test_a_line_is_spoken_with_its_time_and_who_said_it():
 
 def test_lines_that_say_the_same_within_minutes_are_one_with_a_count():
     lines = [said(E.MS_UNREACHABLE, f"attempt {n}: refused", n + 1) for n in range(60)]
-    kept = keep((), lines)
+    kept = keep(NOTHING, lines).lines
     assert sum(line.times for line in kept) == 60
     assert len(kept) == 1
     assert kept[0].at == OPENED - seconds(60)
@@ -363,7 +372,7 @@ def test_lines_that_say_the_same_within_minutes_are_one_with_a_count():
 
 def test_a_flood_of_different_lines_keeps_the_ring_bounded():
     words = ["".join(chr(97 + (n // 26**k) % 26) for k in range(4)) for n in range(1000)]
-    kept = keep((), (said(E.MGMT_EXCEPTION, word, 1) for word in words))
+    kept = keep(NOTHING, (said(E.MGMT_EXCEPTION, word, 1) for word in words)).lines
     assert len(kept) == LINES_KEPT
     assert kept[-1].text == words[-1]
 
@@ -401,8 +410,8 @@ LINES = st.builds(
 def test_the_order_in_which_lines_arrive_changes_nothing(lines, dice):
     shuffled = [*lines]
     dice.shuffle(shuffled)
-    one = decide(scene(*keep((), lines), log=a_log()))
-    other = decide(scene(*keep((), shuffled), log=a_log()))
+    one = decide(scene(*keep(NOTHING, lines).lines, log=a_log()))
+    other = decide(scene(*keep(NOTHING, shuffled).lines, log=a_log()))
     assert (one.culprit, one.sentence) == (other.culprit, other.sentence)
     assert [line.text for line in one.timeline] == [line.text for line in other.timeline]
 

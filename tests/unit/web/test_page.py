@@ -21,8 +21,9 @@ from tests.judging import judge
 from tests.unit.telemetry.test_metrics import a_snapshot
 
 from stackward.core.state import Episode
+from stackward.core.timeline import keep
 from stackward.errors import Leg
-from stackward.model.correlation import LogLine, ManagementLog, Origin
+from stackward.model.correlation import LogLine, ManagementLog, Origin, Timeline
 from stackward.model.diagnosis import DiagnosisCode
 from stackward.model.sighting import EventClass, Severity
 from stackward.model.verdict import Sign
@@ -181,7 +182,7 @@ def a_told_picture():
     episode = Episode(
         id="e", opened_at=NOW - timedelta(minutes=5), diagnosis=DiagnosisCode.AGENT_DISCONNECTED
     )
-    state = a_sick_state("s-1-VM", timeline=(lost,), episode=episode)
+    state = a_sick_state("s-1-VM", timeline=keep(Timeline(), [lost]), episode=episode)
     silent = ManagementLog(name="ms-1", is_followed=False, detail="no way to it", since=when)
     return a_picture(state, management_logs={"ms-1": silent})
 
