@@ -21,7 +21,8 @@ Rules of the text:
    empty: there was none; `?`: not known). The latter find the place of one that is young or gone.
 7. Whoever copies a log and then cuts it destroys what was written between the two. So a copy is
    never left without telling a gap. Whether a rotated file is one, nothing tells for sure: `lossy`
-   says that the open one is, `copies` that there are some, so that each `by_name` may be.
+   says that the open one is, `copies` (a `~` behind the digests) that there are some, so that each
+   that was opened `by_name` may be one.
 """
 
 SCRIPT = r"""
@@ -221,7 +222,7 @@ place() {
       head=$seen
     fi
     head_bytes=$count pos=$offset placed=1
-    say H "$kind" "$identity" "$own:$before" "$count" "$offset" "$gap"
+    say H "$kind" "$identity" "$own:$before${copies:+~}" "$count" "$offset" "$gap"
     return 0
   done
   return 1
@@ -263,7 +264,7 @@ resettle() {
 grown() {
   local count=$(( at < 256 ? at : 256 ))
   (( head_bytes < 256 && count > head_bytes )) || return 1
-  digest "$count" /proc/self/fd/3 && own=$printed head_bytes=$count news="F $own:$before $count"
+  digest "$count" /proc/self/fd/3 && own=$printed head_bytes=$count news="F $own:$before${copies:+~} $count"
 }
 
 # The first bytes of a file that was empty: does it still follow the file before it? Else what came
@@ -342,9 +343,10 @@ truncated() {
       exec 7<&3
       # It was found by its name, which may be another's by now.
       if open_name "$actual" && { first_bytes /proc/self/fd/3 "$packed"; alike; }; then
+        copies=1
         if place same "$pos" 0; then
           exec 7<&-
-          lossy=1 copies=1 calm=0
+          lossy=1 calm=0
           return 0
         fi
         # All of it was read before, and more than that.
@@ -421,7 +423,7 @@ found() {
   if (( fp_bytes < young )) && [[ $before != '?' ]]; then
     find_before || return 1
     name_of "$(( slot + 1 ))"
-    begins_as_known "$name" && place same "$fp_offset" 0 && judge "$name"
+    begins_as_known "$name" && judge "$name" && place same "$fp_offset" 0
     return
   fi
   for manner in same any; do
@@ -431,7 +433,7 @@ found() {
       [[ $manner == any || $(stat -L -c %d:%i "$name") == "$fp_identity" ]] || continue
       begins_as_known "$name" || continue
       before=$fp_before
-      place same "$fp_offset" 0 && judge "$name" && return 0
+      judge "$name" && place same "$fp_offset" 0 && return 0
       # A copy that ends before our place: all of it was read.
       if [[ $manner == any ]] && (( i < ${#past[@]} )); then
         note_before "$(( i + 1 ))"
@@ -444,12 +446,11 @@ found() {
 
 # We go on in a file of the past: is it the one in which we stopped, or a copy of it?
 judge() {
+  lossy='' by_name=''
   [[ $1 != "$log" ]] || return 0
-  [[ $(stat -L -c %d:%i "$log") != "$fp_identity" ]] || copies=1
-  if [[ -n $packed ]]; then by_name=1
-  elif [[ $(stat -L -c %d:%i /proc/self/fd/3) != "$fp_identity" ]]; then lossy=1
-  fi
-  return 0
+  by_name=1
+  if [[ -z $packed && $(stat -L -c %d:%i /proc/self/fd/3) != "$fp_identity" ]]; then lossy=1; fi
+  if [[ -n $lossy || $(stat -L -c %d:%i "$log") == "$fp_identity" ]]; then copies=1; fi
 }
 
 begins_as_known() {
@@ -495,6 +496,7 @@ follow() {
   log=${STACKWARD_ROOT-}$1 mark=$2 poll=$3 silent_max=$4 bulk=$5 rotated_max=$6 grace=$7
   fp_identity=$8 fp_own=${9%%:*} fp_before='?' fp_bytes=${10} fp_offset=${11}
   [[ $9 != *:* ]] || fp_before=${9#*:}
+  [[ $9 != *'~' ]] || fp_before=${fp_before%'~'} copies=1
   exec 2>/dev/null 6>&1
   shopt -s nullglob
   stem=${log%.*} ending=.${log##*.} placed='' soon=''

@@ -37,14 +37,14 @@ class LocalTail:
         self._head = b""
         self._fingerprint = ("", 0)
         self._before = _NOT_KNOWN
+        self._has_copies = resume is not None and resume.fingerprint.endswith("~")
         if resume is not None and ":" in resume.fingerprint:
-            self._before = resume.fingerprint.partition(":")[2]
+            self._before = resume.fingerprint.rstrip("~").partition(":")[2]
         self._unfinished: Callable[[], None] | None = None
         self._missed = 0
         self._calm = 0
         self._is_lossy = False
         self._is_by_name = False
-        self._has_copies = False
 
     def look(self) -> bytes:
         """What a script would have written since; empty: nothing is new. OSError: it cannot be."""
@@ -68,6 +68,9 @@ class LocalTail:
         self._told.append(b"\n%b %b\n" % (self._mark, " ".join(map(str, words)).encode()))
 
     # --- the bytes
+
+    def _known_as(self) -> str:
+        return f"{self._fingerprint[0]}:{self._before}{'~' if self._has_copies else ''}"
 
     def _drain(self, file: LogFile) -> bool:
         if file.is_packed:
@@ -95,7 +98,7 @@ class LocalTail:
     def _grow(self, known: bytes) -> None:
         if self._fingerprint[1] < len(known):
             self._fingerprint = (digest_of(known), len(known))
-            self._say("F", f"{self._fingerprint[0]}:{self._before}", len(known))
+            self._say("F", self._known_as(), len(known))
 
     def _unpack(self, file: LogFile) -> bool:
         if file.unpacked is None:
@@ -153,8 +156,9 @@ class LocalTail:
             return False
         copy, _ = opened
         if self._is_alike(copy.head()):
+            self._has_copies = True
             if self._place(copy, "same", self._position, gap=0):
-                self._is_lossy = self._has_copies = True
+                self._is_lossy = True
                 return True
             # All of it was read before, and more than that.
             self._before = self._what_precedes(slots, twin + 1)
@@ -177,17 +181,14 @@ class LocalTail:
             is_settled = self._place(next_file, "same", self._position, gap=0)
         elif is_settled:
             self._before = self._what_precedes(slots, number)
-            is_copy = self._is_lossy or (self._is_by_name and self._are_copies(slots))
+            self._has_copies |= self._past.has_two_rows(slots)
+            is_copy = self._is_lossy or (self._is_by_name and self._has_copies)
             is_settled = self._place(next_file, "next", 0, _NOT_KNOWN if is_copy else gap)
         if not is_settled:
             next_file.close()
             return False
         self._is_lossy, self._is_by_name = False, number < len(slots)
         return True
-
-    def _are_copies(self, slots: list[str]) -> bool:
-        """Whether rotated files may be copies: some were, or there are two rotators."""
-        return self._has_copies or self._past.has_two_rows(slots)
 
     def _successor(self, file: LogFile) -> tuple[list[str], int, int | str]:
         """The slots, the number of that which was written after the file, and what is missing."""
@@ -295,8 +296,7 @@ class LocalTail:
             self._file, self._unfinished = file, None
             self._head, self._position, self._calm = head, offset, 0
             self._fingerprint = (digest_of(head), len(head))
-            fingerprint = f"{self._fingerprint[0]}:{self._before}"
-            self._say("H", kind, file.identity, fingerprint, len(head), offset, gap)
+            self._say("H", kind, file.identity, self._known_as(), len(head), offset, gap)
             return True
         return False
 
@@ -349,11 +349,11 @@ class LocalTail:
         is_original = file.identity == resume.device_inode
         is_it = is_original or not by_identity
         if is_it and file.begins_with(digest, resume.fingerprint_bytes):
+            self._is_by_name = number < len(slots)
+            self._is_lossy = self._is_by_name and not is_original and not file.is_packed
+            is_cut = self._is_by_name and self._past.log_identity() == resume.device_inode
+            self._has_copies |= self._is_lossy or is_cut
             if self._place(file, "same", resume.offset, 0):
-                if number < len(slots):
-                    self._has_copies = self._past.log_identity() == resume.device_inode
-                    self._is_by_name = file.is_packed
-                    self._is_lossy = not is_original and not file.is_packed
                 return True
             if not by_identity and number < len(slots) and self._missed < TRIES:
                 # A copy that ends before our place: all of it was read.
