@@ -17,14 +17,14 @@ from pathlib import Path
 
 from stackward.app.classify import Classifier, UnreadableError
 from stackward.catalog.log_files import VM_SOURCES, FileAssembler, LogSource, guess_source
-from stackward.catalog.mentions import names_in, taught_in
+from stackward.catalog.mentions import names_by_request, names_in, taught_in
 from stackward.catalog.records import Record
 from stackward.catalog.signatures import LogReading, SignatureSet
 from stackward.config.patterns import load_patterns
 from stackward.core.clues import clue_of
 from stackward.core.correlate import Scene, decide
 from stackward.core.state import FleetView, TargetState
-from stackward.core.timeline import fold_management_log, keep, own_lines
+from stackward.core.timeline import fold_management_log, is_idle, keep, own_lines
 from stackward.model.correlation import Correlation, LogLine, ManagementLog, Timeline
 from stackward.model.event import ManagementLogTold
 from stackward.model.identity import TargetId, VmRole, ZoneId
@@ -215,12 +215,15 @@ class _ManagementSide:
         joiner = Joiner(SERVER, self._directory)
         for line in chain(_lines(file), (None,)):
             record = assembler.end() if line is None else assembler.take(line)
-            if record is None:
-                continue
-            sighting = reading.read(record, record.logged_at or _EPOCH)
-            joiner.take(record, sighting, self._asked.management_offset, joined)
-            self._take(joined, record)
-            joined = Joined()
+            if record is not None:
+                sighting = reading.read(record, record.logged_at or _EPOCH)
+                if sighting is not None and not is_idle(sighting.event):
+                    joiner.take(record, sighting, self._asked.management_offset, joined)
+            for named in names_by_request(line or b""):
+                joiner.note(named, joined)
+            if record is not None:
+                self._take(joined, record)
+                joined = Joined()
 
     def _take(self, joined: Joined, record: Record) -> None:
         if joined.of_vms:

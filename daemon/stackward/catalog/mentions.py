@@ -6,6 +6,7 @@ name number and name together teach which is whose.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 READ_CHARS_MAX = 4096
@@ -32,6 +33,21 @@ _TAUGHT = re.compile(
     r"|\[id = (\d{1,12}); name = ([^;\]]{1,200});"
 )
 _TAUGHT_BACKWARDS = re.compile(r"\bname: (\S{1,200}) \(id:(\d{1,12})\)")
+
+
+# The same in whole lines as they stand in the log, where most name nobody.
+_NAME_BYTES = re.compile(rb"\b[sv]-\d{1,12}-\w{1,40}\b")
+_LOG_ID_BYTES = re.compile(rb"\(logid:([^)\n]{1,100})\)")
+_VIA_BYTES = re.compile(rb"\bvia: (\d{1,12})\(([^)\s]{1,200})\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A line, counted from 1, of a request that names system VMs."""
+
+    line: int
+    request: str
+    names: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +91,27 @@ def taught_in(text: str) -> tuple[tuple[str, str], ...]:
         pairs.append((row, name))
     pairs += [(row, name) for name, row in _TAUGHT_BACKWARDS.findall(text[:READ_CHARS_MAX])]
     return tuple(pairs[:NAMED_MAX])
+
+
+def names_by_request(lines: bytes) -> Iterator[Named]:
+    """The lines that name system VMs and the request that they are part of."""
+    number, counted_to, at = 1, 0, 0
+    while (found := _NAME_BYTES.search(lines, at)) is not None:
+        start = lines.rfind(b"\n", 0, found.start()) + 1
+        end = lines.find(b"\n", found.end())
+        at = end = len(lines) if end < 0 else end
+        number += lines.count(b"\n", counted_to, start)
+        counted_to = start
+        request = _LOG_ID_BYTES.search(lines, start, end)
+        if request is not None:
+            names = names_in(lines[start:end].decode("utf-8", "replace"))
+            yield Named(number, request[1].decode("utf-8", "replace"), names)
+
+
+def taught_in_lines(lines: bytes) -> Iterator[tuple[str, str]]:
+    """Rows of `host` with the names beside them, where commands are sent and answered."""
+    for row, name in dict.fromkeys(_VIA_BYTES.findall(lines)):
+        yield row.decode(), name.decode("utf-8", "replace")
 
 
 def _groups(pattern: re.Pattern[str], text: str) -> list[str]:

@@ -6,16 +6,16 @@ VM even though only the line that wraps it says a name. Everything remembered ha
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from stackward.catalog.mentions import Mentions, mentions_in, names_in
+from stackward.catalog.mentions import Mentions, Named, mentions_in
 from stackward.catalog.records import Record
 from stackward.catalog.redact import redact
 from stackward.catalog.signatures import whole_text
 from stackward.core.state import FleetView
-from stackward.core.timeline import is_idle, moment
+from stackward.core.timeline import moment
 from stackward.model.correlation import Concern, LogLine, Origin
 from stackward.model.identity import TargetId
 from stackward.model.sighting import EventClass, Sighting
@@ -24,6 +24,7 @@ REQUESTS_KEPT = 2048
 HELD_MAX = 16  # lines of one request that wait for a name
 TOLD_MAX = 200  # VMs that one line is told to
 ROWS_KEPT = 50_000
+LISTED_AT_ONCE = 200
 CAUSE_CHARS_MAX = 200
 
 # What concerns the server as a whole, and so every VM, unless it names one.
@@ -49,22 +50,28 @@ class Directory:
 
     def update(self, fleet: FleetView) -> None:
         """Take over who is there now."""
-        self._vms = {}
+        for _ in self.updating(fleet):
+            pass
+
+    def updating(self, fleet: FleetView) -> Iterator[None]:
+        """The same in steps: a large fleet takes its time. The last step puts it in force."""
+        vms: dict[str, TargetId] = {}
         on_host: dict[str, list[TargetId]] = {}
-        for state in fleet.targets.values():
+        for number, state in enumerate(fleet.targets.values(), 1):
             target = state.target
-            number = target.name.split("-")[1:2]
             # Link-local addresses repeat from host to host: they say nothing here.
-            for key in (target.name, target.private_address, *(f"#{one}" for one in number)):
+            for key in (target.name, target.private_address, _number_of(target.name)):
                 if key:
-                    self._vms[key] = target.id
+                    vms[key] = target.id
             host = fleet.hosts.get(target.host_id) if target.host_id is not None else None
-            named = {target.host_name, host and host.name, host and host.address}
-            for name in named:
+            for name in {target.host_name, host and host.name, host and host.address}:
                 if name:
                     on_host.setdefault(name, []).append(target.id)
+            if number % LISTED_AT_ONCE == 0:
+                yield
         for gone in self._agent_rows.keys() - fleet.targets.keys():
             del self._agent_rows[gone]
+        self._vms = vms
         self._on_host = {name: tuple(ids[:TOLD_MAX]) for name, ids in on_host.items()}
 
     def learn(self, taught: Iterable[tuple[str, str]]) -> None:
@@ -129,6 +136,13 @@ class _Request:
     held: list[LogLine] = field(default_factory=list)
 
 
+def _number_of(name: str) -> str | None:
+    """The number in a system VM's name, as a key of its own."""
+    _, _, rest = name.partition("-")
+    number = rest.partition("-")[0]
+    return f"#{number}" if number.isdigit() else None
+
+
 class Joiner:
     """Joins one management server's log with the VMs."""
 
@@ -140,23 +154,25 @@ class Joiner:
     def take(
         self,
         record: Record,
-        sighting: Sighting | None,
+        sighting: Sighting,
         clock_offset: timedelta | None,
         joined: Joined,
     ) -> None:
-        """Take one record in the order of the log. `sighting` None: it is no event."""
-        request = self._request(record.log_id or record.job)
-        if sighting is None or is_idle(sighting.event):
-            if request is not None:
-                self._note_names(request, names_in(record.message), joined)
-            return
+        """Take one event in the order of the log."""
         mentions = mentions_in(whole_text(record))
         self._directory.learn(mentions.taught)
         line = self._line(record, sighting, clock_offset)
         if line.event in _ALWAYS_OF_THE_SERVER:
             joined.of_server.append(replace(line, concern=Concern.SERVER))
         else:
-            self._give(line, mentions, request, joined)
+            self._give(line, mentions, self._request(record.log_id or record.job), joined)
+
+    def note(self, named: Named, joined: Joined) -> None:
+        """A line, event or not, that says whom its request is about."""
+        vms = self._directory.named(named.names)
+        request = self._request(named.request) if vms else None
+        if request is not None:
+            self._name(request, vms, joined)
 
     def _give(
         self, line: LogLine, mentions: Mentions, request: _Request | None, joined: Joined
@@ -185,11 +201,6 @@ class Joiner:
         if len(self._requests) > REQUESTS_KEPT:
             self._requests.popitem(last=False)
         return request
-
-    def _note_names(self, request: _Request, names: frozenset[str], joined: Joined) -> None:
-        vms = self._directory.named(names) if names else ()
-        if vms:
-            self._name(request, vms, joined)
 
     def _name(self, request: _Request, vms: tuple[TargetId, ...], joined: Joined) -> None:
         for line in request.held:

@@ -9,26 +9,31 @@ The containment wall stands round one record: it is counted, and the place moves
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 
 from stackward.catalog.log_files import FileAssembler, LogSource, read_line
-from stackward.catalog.mentions import taught_in
+from stackward.catalog.mentions import names_by_request, taught_in_lines
 from stackward.catalog.records import Record
-from stackward.catalog.signatures import LogReading, SignatureSet
-from stackward.core.timeline import moment
+from stackward.catalog.sieve import Sieve
+from stackward.catalog.signatures import SignatureSet
+from stackward.core.timeline import is_idle, moment
 from stackward.errors import TransportError
+from stackward.model.correlation import LogLine
 from stackward.model.event import ManagementLogTold, ManagementSaid
 from stackward.model.guest import LogChunk, LogPosition
+from stackward.model.sighting import Sighting
 from stackward.observe.equipment import Equipment
 from stackward.observe.joining import Directory, Joined, Joiner
-from stackward.ports import LogFiles
+from stackward.ports import Clock, LogFiles
 
 HELD_SECONDS = 0.3
-LINES_SEARCHED = 50  # for the time of the last line
-LINE_BYTES_SEARCHED = 1000
+SLICE_BYTES = 16 * 1024
+BYTES_SEARCHED = 16 * 1024  # for the time of the last line
+TOLD_PER_SECOND = 1000  # lines to VMs; one that concerns a host goes to each VM on it
+TOLD_BURST = 10_000
 MEASURES_KEPT = 64
 MEASURES_FOR = timedelta(minutes=10)
 OWN_CLOCK_WITHIN = timedelta(seconds=2)  # a log of this machine has no other clock than ours
@@ -50,7 +55,6 @@ class ManagementLogsSettings:
 
     pause_seconds_min: float = 1.0
     pause_seconds_max: float = 60.0
-    lines_per_slice: int = 50
 
 
 class ManagementLogs:
@@ -86,7 +90,8 @@ class ManagementLogs:
             round_number = snapshot.round_number
             if snapshot.fleet.inventory_at != listed_at:
                 listed_at = snapshot.fleet.inventory_at
-                self._directory.update(snapshot.fleet)
+                for _ in self._directory.updating(snapshot.fleet):
+                    await self._equipment.clock.sleep(0)
 
     async def _follow_for_ever(self, log: FollowedLog) -> None:
         clock, settings = self._equipment.clock, self._settings
@@ -110,16 +115,15 @@ class ManagementLogs:
 
     async def _follow(self, log: FollowedLog, reader: "_Reader") -> None:
         resume = self.positions.get(log.name)
+        # The port says no more than that it is an iterator; both adapters can be closed.
         async with aclosing(log.files.follow(log.name, resume)) as chunks:  # type: ignore[type-var]
             async for chunk in chunks:
-                lines = chunk.lines
-                for begin in range(0, max(len(lines), 1), self._settings.lines_per_slice):
-                    reader.signatures = self.signatures
-                    reader.read(lines[begin : begin + self._settings.lines_per_slice], chunk)
+                for start, end in _slices(chunk.data):
+                    reader.read(self.signatures, chunk, chunk.data[start:end])
                     # A long burst is read in slices so that nobody waits for it.
                     await self._equipment.clock.sleep(0)
                 reader.chunk_is_read(chunk)
-                self.lines += len(lines)
+                self.lines += chunk.data.count(b"\n")
                 self.positions[log.name] = chunk.end
 
 
@@ -139,42 +143,41 @@ class _Reader:
         self._joiner = Joiner(log.name, directory)
         now = equipment.clock.now()
         self._assembler = FileAssembler(LogSource.MANAGEMENT, read_at=now, zone=log.zone)
-        self._reading = LogReading(signatures, None)
         self._signatures = signatures
+        self._sieve = Sieve(signatures, None, self._assembler, self._broken)
         self._meter = ClockMeter(is_own_clock=log.is_local)
+        self._budget = Budget(equipment.clock)
+        self._lines = self._dropped = 0
+        self._place: LogPosition | None = None
         self._minute: datetime | None = None
-        self.place: LogPosition | None = None
         self._chunks = 0
         self._flush: asyncio.TimerHandle | None = None
 
-    @property
-    def signatures(self) -> SignatureSet:
-        """What the lines are read by; a reload may bring others."""
-        return self._signatures
-
-    @signatures.setter
-    def signatures(self, signatures: SignatureSet) -> None:
+    def read(self, signatures: SignatureSet, chunk: LogChunk, lines: bytes) -> None:
+        """Take some lines of a chunk. A reload may have brought other signatures."""
+        self._hold(None)
         if signatures is not self._signatures:
             self._signatures = signatures
-            self._reading = LogReading(signatures, None)
-
-    def read(self, lines: Sequence[bytes], chunk: LogChunk) -> None:
-        """Take some lines of a chunk."""
-        self._hold(None)
-        joined = Joined()
-        for line in lines:
-            if b"via: " in line:
-                self._directory.learn(taught_in(line.decode("utf-8", "replace")))
-            record = self._assembler.take(line)
+            self._sieve = Sieve(signatures, None, self._assembler, self._broken)
+        self._directory.learn(taught_in_lines(lines))
+        at, joined = chunk.received_at, Joined()
+        names = deque(names_by_request(lines))
+        for hit in self._sieve.read(lines, at):
+            record = hit.record or self._assembler.head(hit.line, hit.place)
             if record is not None:
-                self._take(record, chunk.received_at, joined)
-        self._tell(joined, chunk.received_at)
-        if lines:
-            self._hold(HELD_SECONDS)
+                number = record.line_start.offset - self._lines
+                while names and names[0].line <= number:
+                    self._joiner.note(names.popleft(), joined)
+                self._take(record, self._sieve.tell(hit, at), joined)
+        for named in names:
+            self._joiner.note(named, joined)
+        self._lines += lines.count(b"\n")
+        self._tell(joined, at)
+        self._hold(HELD_SECONDS)
 
     def chunk_is_read(self, chunk: LogChunk) -> None:
         """Measure the clock by the last line, if it can have been written only now."""
-        self.place = chunk.end
+        self._place = chunk.end
         if self._chunks == 0:
             self.tell_state(is_followed=True)
         newest = self._newest_time(chunk)
@@ -187,8 +190,8 @@ class _Reader:
 
     def _newest_time(self, chunk: LogChunk) -> datetime | None:
         """What the last line that names a time says of it."""
-        for line in reversed(chunk.lines[-LINES_SEARCHED:]):
-            text = line[:LINE_BYTES_SEARCHED].decode("utf-8", "replace")
+        for line in reversed(chunk.data[-BYTES_SEARCHED:].split(b"\n")):
+            text = line.decode("utf-8", "replace")
             zone, at = self._log.zone, chunk.received_at
             record = read_line(text, 0, LogSource.MANAGEMENT, read_at=at, zone=zone)
             if record is not None and record.logged_at is not None:
@@ -201,54 +204,58 @@ class _Reader:
 
     def tell_state(self, *, is_followed: bool, detail: str = "") -> None:
         """Say whether the log is followed."""
-        self._put(self._equipment.clock.now(), is_followed=is_followed, detail=detail)
+        self._put(is_followed=is_followed, detail=detail)
 
-    def _take(self, record: Record, seen_at: datetime, joined: Joined) -> None:
+    def _take(self, record: Record, sighting: Sighting | None, joined: Joined) -> None:
+        if sighting is None or is_idle(sighting.event):
+            return
         try:
-            sighting = self._reading.read(record, seen_at)
             self._joiner.take(record, sighting, self._meter.offset, joined)
-        except Exception:  # the wall round one log record
-            self._equipment.walls.hit("management-record")
-            self._equipment.log.exception("log record could not be read", log=self._log.name)
+        except Exception as error:  # the wall round one log record
+            self._broken(error)
+
+    def _broken(self, error: Exception) -> None:
+        self._equipment.walls.hit("management-record")
+        log = self._equipment.log
+        log.error("log record could not be read", log=self._log.name, exc_info=error)
 
     def _tell(self, joined: Joined, at: datetime) -> None:
-        for target_id, lines in joined.of_vms.items():
-            self._equipment.sink.put(ManagementSaid(target_id=target_id, lines=tuple(lines), at=at))
+        """In a storm only as much as may be; the rest is counted."""
         if joined.of_server:
-            self._equipment.sink.put(
-                ManagementLogTold(
-                    name=self._log.name,
-                    is_followed=True,
-                    at=at,
-                    clock_offset=self._meter.offset,
-                    lines=tuple(joined.of_server),
-                )
-            )
+            self._put(is_followed=True, lines=tuple(joined.of_server))
+        for target_id, lines in joined.of_vms.items():
+            if self._budget.allows(len(lines)):
+                said = ManagementSaid(target_id=target_id, lines=tuple(lines), at=at)
+                self._equipment.sink.put(said)
+            else:
+                self._dropped += len(lines)
 
     def _tell_minute(self, at: datetime) -> None:
         """Once a minute: the log has spoken."""
         minute = at.replace(second=0, microsecond=0)
         if minute != self._minute:
             self._minute = minute
-            self._put(self._equipment.clock.now(), is_followed=True, spoke_at=minute)
+            self._put(is_followed=True, spoke_at=minute)
 
     def _put(
         self,
-        at: datetime,
         *,
         is_followed: bool,
         detail: str = "",
         spoke_at: datetime | None = None,
+        lines: tuple[LogLine, ...] = (),
     ) -> None:
         self._equipment.sink.put(
             ManagementLogTold(
                 name=self._log.name,
                 is_followed=is_followed,
-                at=at,
+                at=self._equipment.clock.now(),
                 detail=detail,
                 clock_offset=self._meter.offset,
                 spoke_at=spoke_at,
-                position=self.place,
+                position=self._place,
+                lines=lines,
+                dropped=self._dropped,
             )
         )
 
@@ -262,11 +269,40 @@ class _Reader:
 
     def _flush_now(self) -> None:
         self._hold(None)
-        record = self._assembler.end()
-        if record is not None:
-            joined, now = Joined(), self._equipment.clock.now()
-            self._take(record, now, joined)
-            self._tell(joined, now)
+        joined, now = Joined(), self._equipment.clock.now()
+        for hit in self._sieve.judged(self._assembler.close(), now):
+            if hit.record is not None:
+                self._take(hit.record, self._sieve.tell(hit, now), joined)
+        self._tell(joined, now)
+
+
+def _slices(data: bytes) -> Iterator[tuple[int, int]]:
+    """Whole lines in pieces that take a few milliseconds even if every line is an event."""
+    start = 0
+    while start < len(data):
+        end = data.rfind(b"\n", start, start + SLICE_BYTES) + 1
+        end = end or data.find(b"\n", start) + 1 or len(data)
+        yield start, end
+        start = end
+
+
+class Budget:
+    """How many lines may be told: so many a second, and a burst at once."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._left = float(TOLD_BURST)
+        self._at = clock.monotonic()
+
+    def allows(self, lines: int) -> bool:
+        """True, and they are taken off; False: they are too many now."""
+        now = self._clock.monotonic()
+        self._left = min(TOLD_BURST, self._left + (now - self._at) * TOLD_PER_SECOND)
+        self._at = now
+        if lines > self._left:
+            return False
+        self._left -= lines
+        return True
 
 
 class ClockMeter:
