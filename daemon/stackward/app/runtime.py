@@ -158,10 +158,7 @@ class Daemon:
                 watchers.create_task(house.discovery.run())
                 if house.prober is not None:
                     watchers.create_task(house.prober.run())
-                if house.tailer is not None:
-                    watchers.create_task(house.tailer.run())
-                if house.management_logs is not None:
-                    watchers.create_task(house.management_logs.run())
+                watchers.create_task(self._follow_logs(house))
                 watchers.create_task(house.lag.run())
                 watchers.create_task(self._recover(house))
                 watchers.create_task(self._reload_on_hang_up())
@@ -170,6 +167,15 @@ class Daemon:
                 watchers.create_task(self._stop_when_asked(house))
         except* _StopRequestedError:
             pass
+
+    async def _follow_logs(self, house: House) -> None:
+        """Follow all logs, once the patterns are compiled."""
+        await asyncio.to_thread(_prepare_patterns, self._configuration)
+        async with asyncio.TaskGroup() as followers:
+            if house.tailer is not None:
+                followers.create_task(house.tailer.run())
+            if house.management_logs is not None:
+                followers.create_task(house.management_logs.run())
 
     async def _recover(self, house: House) -> None:
         """Look at what an earlier run left open, once there is a picture to look at."""
@@ -203,6 +209,7 @@ class Daemon:
         async with self._reloading:
             try:
                 fresh = await asyncio.to_thread(load_configuration, self._settings.config)
+                await asyncio.to_thread(_prepare_patterns, fresh)
             except ConfigError as error:
                 house.loop.config_reload_ok = False
                 mistakes = tuple(str(mistake) for mistake in error.mistakes)
@@ -249,6 +256,15 @@ async def _first_inventory(house: House) -> Snapshot:
     while not snapshot.is_ready:
         snapshot = await house.bulletin.next_after(snapshot.round_number)
     return snapshot
+
+
+def _prepare_patterns(configuration: Configuration) -> None:
+    """What no log is followed with is not compiled."""
+    settings = configuration.settings
+    if settings.ssh.enabled and settings.logs.follow:
+        configuration.signatures.prepare()
+    if settings.management_logs:
+        configuration.management_signatures.prepare()
 
 
 def _needs_restart(old: Configuration, new: Configuration) -> tuple[str, ...]:

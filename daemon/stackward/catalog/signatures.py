@@ -52,12 +52,14 @@ class Search(Protocol):
     `find` looks at lines as they stand in a log. It may mark too much and must not miss a line in
     which a message, or a part of a trace, is hit. `confirm` looks at messages, each of them a line
     and all there is of its record: it marks what hits, but for signatures that are `unsure`.
+    `make` compiles, which takes seconds and else happens at the first look.
     """
 
     @property
     def unsure(self) -> frozenset[int]: ...
     def find(self, lines: bytes) -> Marks: ...
     def confirm(self, messages: bytes) -> Marks: ...
+    def make(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +133,11 @@ class SignatureSet:
     signatures: tuple[Signature, ...] = ()
     scan: Scan = field(default=_scan_nothing)
     search: Search | None = None
+
+    def prepare(self) -> None:
+        """Compile what was not compiled yet: seconds that no loop can spare."""
+        if self.search is not None:
+            self.search.make()
 
     def classify(self, record: Record, role: str | None, seen_at: datetime) -> Sighting | None:
         """The event that this record tells; None: none, or only something benign."""
