@@ -30,10 +30,10 @@ from stackward.observe.joining import Directory, Joined, Joiner
 from stackward.ports import Clock, LogFiles
 
 HELD_SECONDS = 0.3
-SLICE_BYTES = 16 * 1024
+SLICE_BYTES = 4 * 1024
 BYTES_SEARCHED = 16 * 1024  # for the time of the last line
-TOLD_PER_SECOND = 1000  # lines to VMs; one that concerns a host goes to each VM on it
-TOLD_BURST = 10_000
+TOLD_PER_SECOND = 200  # lines to VMs; one that concerns a host goes to each VM on it
+TOLD_BURST = 5000
 MEASURES_KEPT = 64
 MEASURES_FOR = timedelta(minutes=10)
 OWN_CLOCK_WITHIN = timedelta(seconds=2)  # a log of this machine has no other clock than ours
@@ -163,6 +163,9 @@ class _Reader:
         at, joined = chunk.received_at, Joined()
         names = deque(names_by_request(lines))
         for hit in self._sieve.read(lines, at):
+            if self._budget.is_spent:
+                self._dropped += 1
+                continue
             record = hit.record or self._assembler.head(hit.line, hit.place)
             if record is not None:
                 number = record.line_start.offset - self._lines
@@ -221,7 +224,7 @@ class _Reader:
 
     def _tell(self, joined: Joined, at: datetime) -> None:
         """In a storm only as much as may be; the rest is counted."""
-        if joined.of_server:
+        if joined.of_server and self._budget.allows(len(joined.of_server)):
             self._put(is_followed=True, lines=tuple(joined.of_server))
         for target_id, lines in joined.of_vms.items():
             if self._budget.allows(len(lines)):
@@ -294,12 +297,17 @@ class Budget:
         self._left = float(TOLD_BURST)
         self._at = clock.monotonic()
 
-    def allows(self, lines: int) -> bool:
-        """True, and they are taken off; False: they are too many now."""
+    @property
+    def is_spent(self) -> bool:
+        """True while not even one may be told."""
         now = self._clock.monotonic()
         self._left = min(TOLD_BURST, self._left + (now - self._at) * TOLD_PER_SECOND)
         self._at = now
-        if lines > self._left:
+        return self._left < 1
+
+    def allows(self, lines: int) -> bool:
+        """True, and they are taken off; False: they are too many now."""
+        if self.is_spent or lines > self._left:
             return False
         self._left -= lines
         return True

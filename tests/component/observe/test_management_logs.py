@@ -315,5 +315,5 @@ async def test_a_storm_of_lines_for_all_vms_of_a_host_is_shed_and_counted():
         desk.say("Zone 1 is fine", level="DEBUG")
         await asyncio.sleep(1)
     told = sum(len(one.lines) for one in desk.tower.told(ManagementSaid))
-    assert 1_000 <= told <= 20_000
-    assert desk.tower.told(ManagementLogTold)[-1].dropped == 100_000 - told
+    assert 1_000 <= told <= 10_000
+    assert desk.tower.told(ManagementLogTold)[-1].dropped > 0
