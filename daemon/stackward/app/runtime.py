@@ -169,12 +169,14 @@ class Daemon:
             pass
 
     async def _follow_logs(self, house: House) -> None:
-        """Follow all logs, once the patterns are compiled."""
-        await asyncio.to_thread(_prepare_patterns, self._configuration)
+        """Follow all logs, once their patterns are compiled: those of the VMs do not wait."""
+        told = self._configuration
         async with asyncio.TaskGroup() as followers:
             if house.tailer is not None:
+                await asyncio.to_thread(told.signatures.prepare)
                 followers.create_task(house.tailer.run())
             if house.management_logs is not None:
+                await asyncio.to_thread(told.management_signatures.prepare)
                 followers.create_task(house.management_logs.run())
 
     async def _recover(self, house: House) -> None:
