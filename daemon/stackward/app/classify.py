@@ -1,18 +1,18 @@
 """Reads log files and says what stands in them: no daemon, no configuration, no VM.
 
-Files of any size in bounded memory: a block is read, cut into lines, and let go. Plain text and
-gzip. A line too long to be a log's is read to its end and kept only as far as records go.
+Files of any size in bounded memory: a block is read, goes through the sieve, and is let go. Plain
+text and gzip. A line too long to be a log's is read to its end and kept only as far as records go.
 """
 
 import gzip
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BufferedReader
-from itertools import chain
 from os import fstat
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -24,13 +24,17 @@ from stackward.catalog.log_files import (
     guess_role,
     guess_source,
 )
-from stackward.catalog.signatures import LogReading, LogRole, SignatureSet
+from stackward.catalog.sieve import Sieve
+from stackward.catalog.signatures import Hit, LogRole, SignatureSet
+from stackward.catalog.telling import Telling
 from stackward.config.patterns import load_patterns
 from stackward.model.sighting import EventClass, Sighting
 
-BLOCK_BYTES = 64 * 1024
+BLOCK_BYTES = 256 * 1024
 LINE_BYTES_MAX = 32 * 1024
 GUESS_LINES = 400
+# So much is read before it pays to make a search of all patterns.
+SHORT_BYTES = 4 << 20
 # Of the first block: more of these than that is no text.
 ODD_SHARE_MAX = 0.1
 _GZIP = b"\x1f\x8b"
@@ -48,6 +52,30 @@ class Told:
     file: str
     line: int
     sighting: Sighting
+
+
+@dataclass(slots=True)
+class Measure:
+    """What one file held, and how much of it was told one by one, as the daemon would."""
+
+    lines: int = 0
+    size_bytes: int = 0
+    unparsed: int = 0
+    told: int = 0
+    events: Counter[EventClass] = field(default_factory=Counter)
+
+    def take(self, data: bytes, sieve: Sieve, hits: Iterable[Hit], seen_at: datetime) -> None:
+        """A stretch of whole lines, and what is hit in it."""
+        telling = Telling()
+        for hit in hits:
+            telling.add(hit)
+        for hit in telling.told():
+            self.told += 1
+            self.events[hit.event] += 1
+            sieve.tell(hit, seen_at)
+        self.events += telling.counted
+        self.lines += data.count(b"\n")
+        self.size_bytes += len(data)
 
 
 class Classifier:
@@ -69,8 +97,7 @@ class Classifier:
             with _opened(file) as (stream, written_at):
                 yield from self.events_in(stream, file, written_at, source, role)
         except (OSError, EOFError, zlib.error) as error:
-            reason = getattr(error, "strerror", None) or str(error) or "it cannot be read"
-            raise UnreadableError(f"{file}: {reason}") from error
+            raise _unreadable(file, error) from error
 
     def events_in(
         self,
@@ -84,24 +111,71 @@ class Classifier:
         first = stream.read(BLOCK_BYTES)
         if _is_odd(first):
             raise UnreadableError(f"{file}: holds neither text nor gzip")
-        beginning = first.decode("utf-8", "replace").splitlines()[:GUESS_LINES]
+        beginning = _beginning(first)
         source = source or guess_source(beginning)
         if role is None and source in VM_SOURCES:
             role = guess_role(beginning)
-        reading = LogReading(self._signatures_for(source), role)
+        sieve, assembler = self._sieve(source, role, written_at)
+        read_bytes = 0
+        for data in _blocks(stream, first):
+            sieve.is_in_haste = read_bytes > SHORT_BYTES
+            read_bytes += len(data)
+            yield from self._told(file, sieve, sieve.read(data, written_at), written_at)
+        rest = sieve.judged(assembler.close(), written_at)
+        yield from self._told(file, sieve, rest, written_at)
+
+    def measure(
+        self, file: str, source: LogSource | None = None, role: LogRole | None = None
+    ) -> Measure:
+        """Read one file as the daemon reads a log, and count. UnreadableError ends it."""
+        measure = Measure()
+        try:
+            with _opened(file) as (stream, written_at):
+                first = stream.read(BLOCK_BYTES)
+                source = source or guess_source(_beginning(first))
+                sieve, assembler = self._sieve(source, role, written_at)
+                for data in _blocks(stream, first):
+                    measure.take(data, sieve, sieve.read(data, written_at), written_at)
+                measure.take(b"", sieve, sieve.judged(assembler.close(), written_at), written_at)
+        except (OSError, EOFError, zlib.error) as error:
+            raise _unreadable(file, error) from error
+        measure.unparsed = assembler.orphans
+        return measure
+
+    def _sieve(
+        self, source: LogSource, role: LogRole | None, written_at: datetime
+    ) -> tuple[Sieve, FileAssembler]:
         assembler = FileAssembler(source, read_at=written_at)
-        for line in chain(_lines(stream, first), (None,)):
-            record = assembler.end() if line is None else assembler.take(line)
-            sighting = None if record is None else reading.read(record, written_at)
-            if sighting is None:
+        return Sieve(self._signatures_for(source), role, assembler, _crash), assembler
+
+    def _told(
+        self, file: str, sieve: Sieve, hits: Iterable[Hit], written_at: datetime
+    ) -> Iterator[Told]:
+        for hit in hits:
+            if hit.event is EventClass.BENIGN and not self._with_benign:
                 continue
-            if self._with_benign or sighting.event is not EventClass.BENIGN:
+            sighting = sieve.tell(hit, written_at)
+            if sighting is not None:
                 yield Told(file, sighting.line_start.offset, sighting)
 
     def _signatures_for(self, source: LogSource) -> SignatureSet:
         if source not in self._signatures:
             self._signatures[source] = load_patterns(self._pattern_files, source=source)
         return self._signatures[source]
+
+
+def _beginning(first: bytes) -> list[str]:
+    return first.decode("utf-8", "replace").splitlines()[:GUESS_LINES]
+
+
+def _crash(error: Exception) -> None:
+    """No daemon has to go on here: a bug is to be seen."""
+    raise error
+
+
+def _unreadable(file: str, error: Exception) -> UnreadableError:
+    reason = getattr(error, "strerror", None) or str(error) or "it cannot be read"
+    return UnreadableError(f"{file}: {reason}")
 
 
 @contextmanager
@@ -119,18 +193,28 @@ def _opened(file: str) -> Iterator[tuple[BinaryIO, datetime]]:
             raw.close()
 
 
-def _lines(stream: BinaryIO, block: bytes) -> Iterator[bytes]:
-    """The lines without zeros, each cut to LINE_BYTES_MAX; the last may lack its end."""
+def _blocks(stream: BinaryIO, block: bytes) -> Iterator[bytes]:
+    """Whole lines without zeros, each cut to LINE_BYTES_MAX; the last one gets its newline."""
     rest = b""
     while block:
-        *whole, tail = block.replace(b"\x00", b"").split(b"\n")
-        for line in whole:
-            yield (rest + line)[:LINE_BYTES_MAX]
-            rest = b""
-        rest = (rest + tail)[:LINE_BYTES_MAX]
+        data = rest + block.replace(b"\x00", b"")
+        end = data.rfind(b"\n") + 1
+        if end:
+            yield _cut(data[:end])
+        rest = data[end:][:LINE_BYTES_MAX]
         block = stream.read(BLOCK_BYTES)
     if rest:
-        yield rest
+        yield rest + b"\n"
+
+
+def _cut(data: bytes) -> bytes:
+    """The lines, those cut that are too long."""
+    at = 0
+    while len(data) - at > LINE_BYTES_MAX:
+        at = data.rfind(b"\n", at, at + LINE_BYTES_MAX + 1) + 1
+        if not at:
+            return b"\n".join(line[:LINE_BYTES_MAX] for line in data.split(b"\n"))
+    return data
 
 
 def _is_odd(block: bytes) -> bool:

@@ -223,6 +223,7 @@ class FileAssembler:
     ) -> None:
         self.orphans = 0
         self.zone = UTC if source in VM_SOURCES else zone
+        self.has_heads = source is not LogSource.SSVM_CHECK
         self._source = source
         self._read_at = read_at
         self._limits = limits or RecordLimits()

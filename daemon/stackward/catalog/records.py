@@ -248,6 +248,7 @@ class RecordAssembler:
         self.orphans = 0
         self.newest_logged_at: datetime | None = None
         self.zone = UTC
+        self.has_heads = True
         self._limits = limits or RecordLimits()
         self._open: _Open | None = None
         self._start: LogPosition | None = None

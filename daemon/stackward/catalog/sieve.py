@@ -47,6 +47,8 @@ class Assembler(Protocol):
     """What joins lines to records: `RecordAssembler` and `FileAssembler`."""
 
     @property
+    def has_heads(self) -> bool: ...
+    @property
     def zone(self) -> tzinfo | None: ...
     def begins(self, line: bytes) -> bool: ...
     def lines(self, data: bytes, start: int, end: int) -> list[Record]: ...
@@ -64,6 +66,8 @@ class Sieve:
     """Reads one log, stretch by stretch of whole lines.
 
     `broken` is called with what went wrong with one record (the wall stands round a record).
+    `is_in_haste` False: it goes the slow way, which for a short log is the quicker one, as a
+    `Search` takes its time to be made.
     """
 
     def __init__(
@@ -73,17 +77,18 @@ class Sieve:
         assembler: Assembler,
         broken: Callable[[Exception], None],
     ) -> None:
-        self._search = signatures.search
+        self._search = signatures.search if assembler.has_heads else None
         self._assembler = assembler
         self._reading = LogReading(signatures, role, assembler.zone)
         self._broken = broken
-        self._unsure = sorted(signatures.search.unsure) if signatures.search else []
+        self._unsure = sorted(self._search.unsure) if self._search else []
         self._allowed: dict[tuple[bytes, bytes], Sequence[bool]] = {}
         self._is_storm = False
+        self.is_in_haste = True
 
     def read(self, data: bytes, seen_at: datetime) -> Iterator[Hit]:
         """What is hit in these lines, in their order. The last record stays open."""
-        if self._search is None:
+        if self._search is None or not self.is_in_haste:
             yield from self._taken(data, 0, len(data), seen_at)
             return
         assembler, size = self._assembler, len(data)
@@ -143,8 +148,8 @@ class Sieve:
                 break
             if begin < at:
                 continue
-            head = ahead if ahead_at == begin else _HEAD.match(data, begin)
-            ahead, ahead_at = _HEAD.match(data, end), end
+            head = ahead if ahead_at == begin else _head_at(data, begin)
+            ahead, ahead_at = _head_at(data, end), end
             is_alone = ahead is not None or self._is_head(data, end)
             if head is not None and is_alone and not is_odd:
                 lines.append((begin, end, head))
@@ -202,8 +207,7 @@ class Sieve:
         """True if a record begins here whatever stands before it."""
         if data[start] in b" \t\r\n":
             return False
-        head = _HEAD.match(data, start)
-        if head is not None and head.end() - start < LINE_BYTES_TRUSTED:
+        if _head_at(data, start) is not None:
             return True
         return self._assembler.begins(data[start : data.index(b"\n", start)])
 
@@ -253,6 +257,11 @@ def slices(data: bytes) -> Iterator[tuple[int, int, int]]:
             end = data.rfind(b"\n", start, (start + end) // 2) + 1
         yield start, end, lines
         start = end
+
+
+def _head_at(data: bytes, start: int) -> re.Match[bytes] | None:
+    head = _HEAD.match(data, start)
+    return head if head is not None and head.end() - start < LINE_BYTES_TRUSTED else None
 
 
 def _odd_lines(data: bytes) -> Iterator[int]:

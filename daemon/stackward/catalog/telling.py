@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from stackward.catalog.signatures import Hit
 from stackward.model.sighting import EventClass
 
-TOLD_MAX = 48
+TOLD_MAX = 32
 
 
 class Telling:

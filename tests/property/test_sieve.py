@@ -1,0 +1,205 @@
+"""The fast way through a log tells what the slow way tells: every record, all patterns on each."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stackward.catalog.log_files import FileAssembler, LogSource
+from stackward.catalog.records import RecordAssembler
+from stackward.catalog.sieve import Assembler, Sieve
+from stackward.catalog.signatures import Hit, LogRole, SignatureSet
+from stackward.config.document import read_document
+from stackward.config.packs import pack_files
+from stackward.config.patterns import PatternFile, load_patterns
+from stackward.model.guest import LogChunk, LogPosition
+from stackward.model.sighting import Sighting
+
+PATIENT = settings(
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
+PLACE = LogPosition(
+    device_inode="1:2", fingerprint="ff", fingerprint_bytes=256, generation=1, offset=0
+)
+LOGS = Path(__file__).parent.parent / "unit" / "catalog" / "fixtures" / "logs"
+
+HEADS = [
+    b"2025-06-01 11:59:%02d,123 WARN  [cloud.agent.Agent] (Agent-Handler-2:null) ",
+    b"2025-06-01 11:59:%02d,007 ERROR [utils.nio.Link] (Agent-SelfTask (x) y-1:null) ",
+    b"2025-06-01T11:59:%02d,500 INFO  [cloud.agent.Agent] (main:[]) (logid:1a2b3c4d) ",
+    b"2025-06-01T11:59:%02d,501 DEBUG [a.B] (main:[]) (logid:) (logid:2) ",
+    b"2025-06-01T11:59:%02d,502 FATAL [a.B] (main:[])(x) ",
+    b"2025-06-01 11:59:%02d,502 ERROR CsHelper.py execute:170 ",
+    b"Jun  1 11:59:%02d v-2-VM systemd[1]: ",
+    b"Jun  1 11:59:%02d v-2-VM kernel: [    7.123456] ",
+    b"Jun  1 11:59:%02d v-2-VM _run.sh[77]: ",
+    b"Jun  1 11:59:%02d v-2-VM _run.sh[77]: ERROR [cloud.agent.Agent] (main:) ",
+    b"2025-06-01T11:59:%02d+00:00 v-2-VM java[77]: ",
+    b"Sun Jun  1 11:59:%02d AM UTC 2025 ",
+    b"[   12.0000%02d] ",
+    b"",
+]
+TAILS = [b"", b"", b"", b"", b"\r", b"\r\r", b" ", b"\xff", b" \xc3\xa4", b"\x00", b"\x0b", b" ok"]
+ODD = [
+    b"", b"", b" ", b"\t", b"\r", b"\x00", b"x", b"\xff\xfe", b"\tat a.B.c(B.java:1)",
+    b"java.net.ConnectException: Connection refused", b"Caused by: java.lang.OutOfMemoryError: x",
+    b"Caused by: java.io.IOException: No space left on device", b"\t... 12 more",
+    b"2025-06-01 11:59:59,123 WARN  [a.B] (main:null)", b"2025-06-01", b"Jun ", b"[",
+    b"2025-06-01T11:59:59,123 WARN  [a.B] (" + b"x" * 9000 + b") Agent started",
+    b"2025-06-01T11:59:59,123 WARN  [a.B] (m:[]) " + b"x" * 8300 + b" Too many open files",
+    b"2025-06-01T11:59:59,123 WARN  [a.B] (m:[]) Failed to load keystore, using trust all manager",
+]  # fmt: skip
+
+
+@cache
+def signatures(source: LogSource) -> SignatureSet:
+    return load_patterns((), source=source)
+
+
+@cache
+def messages() -> tuple[bytes, ...]:
+    """What the built-in packs were made for, and whole logs."""
+    found: list[bytes] = []
+    for file in sorted(pack_files("patterns")):
+        root = read_document(file).root
+        assert root is not None
+        for pattern in PatternFile.model_validate_json(root.json()).patterns:
+            for sample in (*pattern.samples.match, *pattern.samples.near_miss):
+                found += [line.encode() for line in sample.split("\n")]
+    for path in sorted(LOGS.glob("*.log")):
+        found += path.read_bytes().splitlines()
+    return tuple(dict.fromkeys(found))
+
+
+def lines(seed: int, count: int) -> list[bytes]:
+    """A log that its writer was not quite well for."""
+    dice = random.Random(seed)
+    head = dice.choice(HEADS)
+    told: list[bytes] = []
+    for number in range(count):
+        if dice.random() < 0.3:
+            head = dice.choice(HEADS)
+        begin = head % (number % 60) if b"%" in head else head
+        line = begin + dice.choice(messages()) + dice.choice(TAILS)
+        if dice.random() < 0.15:
+            line = dice.choice(ODD)
+        if dice.random() < 0.1:
+            line = mutated(line, dice)
+        told.append(line.replace(b"\n", b"") + b"\n")
+    return told
+
+
+def mutated(line: bytes, dice: random.Random) -> bytes:
+    at = dice.randrange(len(line) + 1)
+    match dice.randrange(4):
+        case 0:
+            return line[:at]
+        case 1:
+            return line[:at] + dice.randbytes(1) + line[at:]
+        case 2:
+            return line[at:]
+        case _:
+            return line[:at].swapcase() + line[at:]
+
+
+def stretches(log: Sequence[bytes], cuts: Sequence[int]) -> Iterator[bytes]:
+    at = turn = 0
+    while at < len(log):
+        size = cuts[turn % len(cuts)]
+        yield b"".join(log[at : at + size])
+        at, turn = at + size, turn + 1
+
+
+def crash(error: Exception) -> None:
+    raise error
+
+
+def told_by(sieve: Sieve, hits: Iterator[Hit]) -> Iterator[Sighting]:
+    for hit in hits:
+        sighting = sieve.tell(hit, NOW)
+        assert sighting is not None
+        yield sighting
+
+
+def tail(known: SignatureSet, role: str | None, pieces: Sequence[bytes]) -> list[object]:
+    """What a followed log tells: chunk by chunk, each in two slices, some with time between."""
+    assembler = RecordAssembler()
+    sieve = Sieve(known, role, assembler, crash)
+    told: list[object] = []
+    offset, now = 0, NOW
+    for number, data in enumerate(pieces):
+        now += timedelta(milliseconds=50)
+        if number % 3 == 0:
+            now += timedelta(seconds=1)
+            told += told_by(sieve, sieve.judged(assembler.flush(now), NOW))
+        half = data.find(b"\n", len(data) // 2) + 1
+        for part in (data[:half], data[half:]):
+            start = replace(PLACE, offset=offset)
+            chunk = LogChunk(data=part, start=start, end=start, received_at=now)
+            told += told_by(sieve, sieve.judged(assembler.enter(chunk), NOW))
+            told += told_by(sieve, sieve.read(part, NOW))
+            offset += len(part)
+        told += told_by(sieve, sieve.judged(assembler.settle(), NOW))
+        told.append((assembler.held_from, assembler.due_at))
+    return [*told, *told_by(sieve, sieve.judged(assembler.close(), NOW))]
+
+
+def read(
+    known: SignatureSet, source: LogSource, role: str | None, pieces: Sequence[bytes]
+) -> list[object]:
+    """What a file tells."""
+    assembler: Assembler = FileAssembler(source, read_at=NOW)
+    sieve = Sieve(known, role, assembler, crash)
+    told: list[object] = []
+    for data in pieces:
+        told += told_by(sieve, sieve.read(data.replace(b"\x00", b""), NOW))
+    return [*told, *told_by(sieve, sieve.judged(assembler.close(), NOW))]
+
+
+ROLES = st.sampled_from([None, LogRole.SSVM.value, LogRole.CPVM.value, LogRole.ROUTER.value])
+CUTS = st.lists(st.integers(1, 200), min_size=1, max_size=6)
+
+
+@pytest.mark.timeout(240)
+@PATIENT
+@given(st.integers(0, 2**32), st.integers(1, 300), ROLES, CUTS)
+def test_a_followed_log_tells_the_same_through_the_sieve(seed, count, role, cuts):
+    known = signatures(LogSource.CLOUD)
+    pieces = list(stretches(lines(seed, count), cuts))
+    slowly = tail(replace(known, search=None), role, pieces)
+    assert tail(known, role, pieces) == slowly
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    "source", [LogSource.CLOUD, LogSource.MANAGEMENT, LogSource.HOST_AGENT, LogSource.SSVM_CHECK]
+)
+@PATIENT
+@given(st.integers(0, 2**32), st.integers(1, 200), ROLES, CUTS)
+def test_a_file_tells_the_same_through_the_sieve(source, seed, count, role, cuts):
+    known = signatures(source)
+    pieces = list(stretches(lines(seed, count), cuts))
+    slowly = read(replace(known, search=None), source, role, pieces)
+    assert read(known, source, role, pieces) == slowly
+
+
+@pytest.mark.timeout(240)
+def test_what_is_compared_is_worth_comparing():
+    pieces = [b"".join(lines(7, 3000))]
+    sightings = [
+        each
+        for each in tail(signatures(LogSource.CLOUD), None, pieces)
+        if isinstance(each, Sighting)
+    ]
+    assert len({each.pattern for each in sightings}) > 60
+    assert len({each.event for each in sightings}) > 30
+    assert len(sightings) > 500
