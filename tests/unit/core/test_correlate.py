@@ -9,16 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stackward.core.clues import ROWS, clue_of
-from stackward.core.correlate import Scene, correlate, decide, spoken_line
+from stackward.core.correlate import Scene, correlate, decide, spoken_line, with_outcome
 from stackward.core.state import Attempt, Episode
-from stackward.core.timeline import LINES_KEPT, fold_management_log, keep, moment
+from stackward.core.timeline import (
+    LINES_KEPT,
+    as_span,
+    fold_management_log,
+    keep,
+    log_memory,
+    moment,
+    own_lines,
+)
 from stackward.model.correlation import Concern, Culprit, LogLine, ManagementLog, Origin, Timeline
 from stackward.model.diagnosis import DiagnosisCode
+from stackward.model.entry import Entry, EntryKind
 from stackward.model.event import ManagementLogTold
 from stackward.model.identity import IntentId
 from stackward.model.plan import ActionName
-from stackward.model.sighting import EventClass, Severity
-from tests.builders import NOW, a_state, minutes, seconds
+from stackward.model.sighting import EventClass, Severity, Sighting
+from tests.builders import NOW, a_position, a_state, minutes, seconds
 
 OPENED = NOW - minutes(5)
 E = EventClass
@@ -442,3 +451,58 @@ def test_every_row_of_the_table_can_be_reached():
 
 def test_a_class_that_no_row_names_says_nothing():
     assert clue_of(said(E.AGENT_STARTED, "Agent started", 1)) is None
+
+
+# --- the journal --------------------------------------------------------------------------------
+
+
+def a_closing_row(kind: EntryKind = EntryKind.EPISODE_CLOSED) -> Entry:
+    return Entry(kind=kind, at=NOW, text="well again", evidence=("first",))
+
+
+def test_the_row_that_closes_an_episode_says_where_the_cause_lay():
+    episode = Episode(id="e", opened_at=OPENED, diagnosis=DiagnosisCode.AGENT_DISCONNECTED)
+    own = keep(NOTHING, [said(E.OOM, "Out of memory: Killed process 812 (java)", 60)])
+    state = a_state("s-12-VM", timeline=own, episode=episode)
+    (closed, other) = with_outcome(
+        (a_closing_row(), a_closing_row(EntryKind.EPISODE_OPENED)), state, {}, NOW
+    )
+    assert closed.text.startswith("well again. The cause lies in the VM itself: the VM has run")
+    assert closed.evidence[0] == "first"
+    assert "Out of memory" in closed.evidence[1]
+    assert other == a_closing_row(EntryKind.EPISODE_OPENED)
+
+
+def test_a_row_that_closes_an_episode_without_any_line_stays_as_it_is():
+    episode = Episode(id="e", opened_at=OPENED, diagnosis=DiagnosisCode.AGENT_DOWN)
+    state = a_state("s-12-VM", episode=episode)
+    assert with_outcome((a_closing_row(),), state, {}, NOW) == (a_closing_row(),)
+
+
+def test_the_place_of_a_log_is_saved_and_only_followed_ones_are_said_to_be():
+    log = a_log(position=a_position(7), told_at=NOW)
+    assert log_memory(log).position == log_memory(log).read_to == a_position(7)
+    lost = log_memory(replace(log, is_followed=False))
+    assert (lost.position, lost.read_to) == (None, a_position(7))
+
+
+def test_an_offset_that_no_clock_can_have_is_none():
+    assert as_span(1e300) is None
+    assert as_span(float("nan")) is None
+    assert as_span(60) == SKEW
+
+
+def test_a_stretch_of_many_events_gives_its_beginning_and_its_end():
+    sightings = [
+        Sighting(
+            event=E.MGMT_EXCEPTION,
+            severity=Severity.ERROR,
+            pattern="x",
+            text=str(number),
+            line_start=a_position(number),
+            seen_at=NOW,
+        )
+        for number in range(1000)
+    ]
+    texts = [line.text for line in own_lines(sightings, None)]
+    assert (texts[0], texts[-1], len(texts)) == ("0", "999", 64)
