@@ -10,7 +10,8 @@ Rules of the text:
 1. One process, one thing at a time: no `tail -f` beside the loop that would have to be killed, and
    whose bytes would mix with the records. An idle poll, or one that finds little, forks nothing.
 2. What is said of a file (identity, first bytes, place) is taken from the open descriptor 3, never
-   from a name that may point elsewhere a moment later. Names are only compared with descriptors.
+   from a name that may point elsewhere a moment later. Names are only compared with descriptors,
+   and what names tell counts only if nothing has moved meanwhile (`look`, `unmoved`).
 3. A stretch counts only when its record has come. The first bytes of the file are read again
    before that record is written: after a truncation the stretch is not confirmed.
 4. Bash drops NUL bytes when it reads, so what it read is printed only if its length equals the
@@ -28,6 +29,7 @@ Rules of the text:
 SCRIPT = r"""
 export LC_ALL=C
 pos=0 head='' head_bytes=0 silent=0 lossy='' missed=0 calm=0 idle=0 packed='' own='' before=''
+nothing=e3b0c44298fc1c149afbf4c8996fb924  # digest of no bytes at all
 young=32 copies='' by_name=''
 
 say() { printf '\n%s %s\n' "$mark" "$*" || exit 1; }
@@ -52,6 +54,8 @@ opening() {
 }
 
 digest() {
+  printed=$nothing
+  (( $1 )) || return 0
   printed=$(opening "$@" | sha256sum) || return 1
   printed=${printed:0:32}
 }
@@ -136,14 +140,34 @@ join() {
   past=("${joined[@]}" "${past[@]:i}" "$@")
 }
 
+# All names, and which files they are.
+look() {
+  local i names=("$log")
+  list_past
+  for i in "${!past[@]}"; do actual "${past[i]}"; names+=("$actual"); done
+  seen_names="${names[*]} $(stat -L -c %d:%i "${names[@]}")"
+}
+
+unmoved() { look; [[ $seen_names == "$1" ]]; }
+
+# The open file becomes the one before ours.
+note_open() {
+  local count
+  count=$(opening 256 /proc/self/fd/3 "$packed" | wc -c)
+  digest "$count" /proc/self/fd/3 "$packed" && before=$printed.$count
+}
+
 # What lies before slot $1: that of which `before` is said.
 note_before() {
   local i count
   before=''
   for (( i = $1 - 1; i >= 0; i-- )); do
     actual "${past[i]}"
-    count=$(opening 256 "$actual" | wc -c)
-    (( count )) && digest "$count" "$actual" || continue
+    case $actual in
+      *.gz) count=$(opening 256 "$actual" | wc -c) ;;
+      *) count=$(stat -L -c %s "$actual") ;;
+    esac
+    (( count = count < 256 ? count : 256 )) && digest "$count" "$actual" || continue
     before=$printed.$count
     return
   done
@@ -239,20 +263,29 @@ open_name() {
 # The place is lost: go on behind the file that lay before it. What is left of the past from there
 # on was not read yet; if that file is gone, so are all that were older.
 resettle() {
-  local kind=$1 next name old
+  local kind=$1 next name old was
   placed=''
   while :; do
-    list_past
+    look; was=$seen_names
     find_before || slot=-1
     next=$(( slot + 1 ))
     name_of "$next"
+    old=$before
     if open_name "$name"; then
-      old=$before
       note_before "$next"
-      if place "$kind" 0 '?'; then
-        lossy='' by_name=''
-        [[ $name == "$log" ]] || by_name=1
-        return 0
+      if unmoved "$was"; then
+        first_bytes /proc/self/fd/3 "$packed"
+        if [[ $name != "$log" ]] && alike; then  # a copy of ours after all
+          before=$old
+          place same "$pos" 0 && { lossy=1 by_name=1; return 0; }
+          note_open
+          continue
+        fi
+        if place "$kind" 0 '?'; then
+          lossy='' by_name=''
+          [[ $name == "$log" ]] || by_name=1
+          return 0
+        fi
       fi
       before=$old
     fi
@@ -264,15 +297,22 @@ resettle() {
 grown() {
   local count=$(( at < 256 ? at : 256 ))
   (( head_bytes < 256 && count > head_bytes )) || return 1
-  digest "$count" /proc/self/fd/3 && own=$printed head_bytes=$count news="F $own:$before${copies:+~} $count"
+  digest "$count" /proc/self/fd/3 || return 1
+  own=$printed head_bytes=$count
+  news="F $own:$before${copies:+~} $count"
 }
 
 # The first bytes of a file that was empty: does it still follow the file before it? Else what came
-# between was written, copied and cut since we looked.
+# between was written, copied and cut since we looked. Descriptor 8 is on the file before, while
+# nothing has come.
 follows() {
   local old=$before
   list_past
   find_own || slot=${#past[@]}
+  if (( slot )); then
+    actual "${past[slot - 1]}"
+    [[ ! $actual -ef /proc/self/fd/8 ]] || return 0
+  fi
   note_before "$slot"
   [[ $before == "$old" || $old == '?' ]] && return 0
   before=$old
@@ -287,7 +327,10 @@ drain() {
   [[ -n $piece ]] || return 1
   where
   whole && { (( pos )) || [[ $seen == "${piece:0:256}"* ]]; } || { truncated; return 0; }
-  if (( head_bytes == 0 )) && ! follows && ! follows; then resettle next; return 0; fi
+  if (( head_bytes == 0 )); then
+    follows || follows || { resettle next; return 0; }
+    exec 8<&-
+  fi
   head=$seen
   grown
   [[ -z $news ]] || say "$news"
@@ -335,43 +378,36 @@ still_there() {
 
 # The open file was cut. If a copy was taken before, the rest of it is read there first.
 truncated() {
-  local tries is_read=''
-  placed=''
-  for tries in 1 2 3; do
-    list_past
+  local was is_read=''
+  placed='' copies=1
+  while [[ -z $is_read ]]; do
+    look; was=$seen_names
     if find_twin; then
       exec 7<&3
       # It was found by its name, which may be another's by now.
       if open_name "$actual" && { first_bytes /proc/self/fd/3 "$packed"; alike; }; then
-        copies=1
         if place same "$pos" 0; then
           exec 7<&-
           lossy=1 calm=0
           return 0
         fi
-        # All of it was read before, and more than that.
-        is_read=1
+        note_open && is_read=1  # all of it, and more than that
       fi
       exec 3<&7 7<&-
       packed=''
-      if [[ -n $is_read ]]; then
-        list_past
-        find_twin && note_before "$(( slot + 1 ))"
-        break
-      fi
+    elif unmoved "$was"; then
+      break
     fi
-    (( ${#past[@]} )) || break
     pause "$poll"
   done
-  copies=1
   resettle anew
 }
 
 # The file that was written after the open one.
 successor() {
-  list_past
-  gap=0
-  if ! find_own && ! find_twin; then
+  gap=0 is_itself=''
+  if find_own; then is_itself=1
+  elif ! find_twin; then
     gap='?'
     find_before || slot=-1
   fi
@@ -381,14 +417,15 @@ successor() {
 
 # The open file has ended and its name belongs to another: go on to the next one.
 advance() {
-  local name next gap was kind=next offset=0 was_packed=$packed
+  local name next gap is_itself was kind=next offset=0 was_packed=$packed old=$before new
+  look; was=$seen_names
   successor
-  was=$gap:$next:$name
   [[ -f $name && ! $name -ef /proc/self/fd/3 ]] || return 1
   { exec 4<"$name"; } || return 1
-  # Names may have moved meanwhile: the answer must be the same again, and be what was opened.
-  successor
-  if [[ $was != "$gap:$next:$name" || ! $name -ef /proc/self/fd/4 ]]; then
+  if [[ -n $is_itself ]] && (( head_bytes )); then new=$own.$head_bytes
+  else note_before "$next"; new=$before before=$old
+  fi
+  if ! unmoved "$was" || [[ ! $name -ef /proc/self/fd/4 ]]; then
     exec 4<&-
     return 1
   fi
@@ -400,11 +437,11 @@ advance() {
   [[ $name != *.gz || $name == "$log" ]] || packed=.gz
   if [[ $kind == next ]]; then
     [[ -z $lossy && ( -z $by_name || -z $copies ) ]] || gap='?'
-    note_before "$next"
-    head=''
+    before=$new head=''
   fi
   if place "$kind" "$offset" "$gap"; then
-    exec 7<&-
+    exec 8<&7 7<&-
+    (( head_bytes == 0 )) || exec 8<&-
     lossy='' by_name=''
     [[ $name == "$log" ]] || by_name=1
     return 0
@@ -418,12 +455,12 @@ advance() {
 # Look for the file in which we stopped: by identity and first bytes, then by first bytes alone.
 found() {
   local name manner i
-  list_past
+  look; was=$seen_names
   before=$fp_before
   if (( fp_bytes < young )) && [[ $before != '?' ]]; then
     find_before || return 1
     name_of "$(( slot + 1 ))"
-    begins_as_known "$name" && judge "$name" && place same "$fp_offset" 0
+    begins_as_known "$name" && unmoved "$was" && judge "$name" && place same "$fp_offset" 0
     return
   fi
   for manner in same any; do
@@ -435,9 +472,9 @@ found() {
       before=$fp_before
       judge "$name" && place same "$fp_offset" 0 && return 0
       # A copy that ends before our place: all of it was read.
-      if [[ $manner == any ]] && (( i < ${#past[@]} )); then
-        note_before "$(( i + 1 ))"
-        fp_before=$before missed=3
+      if [[ $manner == any && $name != "$log" ]]; then
+        note_open && fp_before=$before missed=3
+        return 1
       fi
     done
   done
@@ -473,22 +510,23 @@ line_end() {
 }
 
 start() {
-  local begin=0
+  local begin=0 was
   if [[ -n $fp_identity ]]; then
     found && return 0
-    # Names may have been moving while they were looked through: look again before it is lost.
+    # While names are moving it may be anywhere: look again before it is lost.
+    unmoved "$was" || return 1
     (( ++missed >= 3 )) || return 1
     [[ -f $log ]] || return 1
     before=$fp_before
     resettle lost
     return
   fi
+  look; was=$seen_names
   open_name "$log" || { missed=1; return 1; }
   # A file that came to be while we waited for it is new from its first byte on.
   (( missed )) || line_end || return 1
-  list_past
   note_before "${#past[@]}"
-  [[ $log -ef /proc/self/fd/3 ]] || return 1
+  unmoved "$was" && [[ $log -ef /proc/self/fd/3 ]] || return 1
   place start "$begin" 0
 }
 

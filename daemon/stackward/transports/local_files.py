@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import zlib
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -45,11 +46,7 @@ class LogFile:
 
     def is_at(self, path: str) -> bool:
         """True while this name still is this file's."""
-        try:
-            there = os.stat(path)  # noqa: PTH116  links are followed, and a name may be anything
-        except OSError:
-            return False
-        return f"{there.st_dev}:{there.st_ino}" == self.identity
+        return _identity(path) == self.identity
 
     def read(self, offset: int, most: int) -> bytes:
         """What the file holds from there on, as it lies there."""
@@ -122,6 +119,17 @@ class Unpacked:
         return block
 
 
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The slots of a log's past, oldest first, and which files they and the log itself were.
+
+    What names tell counts only if they are the same afterwards.
+    """
+
+    slots: list[str]
+    identities: tuple[str, ...]
+
+
 class Past:
     """The names of a log. `rotated_max`: how many of each row are looked at, the newest of them."""
 
@@ -143,11 +151,12 @@ class Past:
 
     def log_identity(self) -> str:
         """DEV:INODE of what has the log's own name now; empty: nothing has."""
-        try:
-            status = os.stat(self.log)  # noqa: PTH116  as above
-        except OSError:
-            return ""
-        return f"{status.st_dev}:{status.st_ino}"
+        return _identity(self.log)
+
+    def seen(self) -> Names:
+        """All names as they are now."""
+        slots = self.slots()
+        return Names(slots, tuple(_identity(name) for name in (*map(actual, slots), self.log)))
 
     def has_two_rows(self, slots: list[str]) -> bool:
         """Whether two rotators are at work: one counts down, another up or the days."""
@@ -205,6 +214,14 @@ def actual(slot: str) -> str:
 def digest_of(data: bytes) -> str:
     """What a position and the tail's records call a digest."""
     return sha256(data).hexdigest()[:32]
+
+
+def _identity(name: str) -> str:
+    try:
+        status = os.stat(name)  # noqa: PTH116  links are followed, and a name may be anything
+    except OSError:
+        return ""
+    return f"{status.st_dev}:{status.st_ino}"
 
 
 def _exists(slot: str) -> bool:

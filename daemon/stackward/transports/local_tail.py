@@ -10,7 +10,7 @@ from functools import partial
 
 from stackward.catalog.log_tail import LogTailSettings
 from stackward.model.guest import LogPosition
-from stackward.transports.local_files import HEAD_BYTES, LogFile, Past, actual, digest_of
+from stackward.transports.local_files import HEAD_BYTES, LogFile, Names, Past, actual, digest_of
 
 YOUNG_BYTES = 32  # fewer of a file's first bytes say little of which file it is
 PLACE_TRIES = 5
@@ -42,6 +42,7 @@ class LocalTail:
             self._before = resume.fingerprint.rstrip("~").partition(":")[2]
         self._unfinished: Callable[[], None] | None = None
         self._missed = 0
+        self._is_waiting = False
         self._calm = 0
         self._is_lossy = False
         self._is_by_name = False
@@ -80,7 +81,7 @@ class LocalTail:
             return False
         seen = file.head()
         if not seen.startswith(self._head if self._position else data[:HEAD_BYTES]):
-            self._truncated(TRIES)
+            self._truncated()
             return True
         if not self._fingerprint[1] and not self._follows(file) and not self._follows(file):
             self._resettle("next")
@@ -125,7 +126,7 @@ class LocalTail:
     def _wait(self, file: LogFile) -> None:
         if not file.is_packed:
             if file.size < self._position or not file.head().startswith(self._head):
-                self._truncated(TRIES)
+                self._truncated()
                 return
             if file.is_at(self._past.log):
                 self._calm = 0
@@ -138,49 +139,54 @@ class LocalTail:
         elif self._calm >= self._grace + TRIES:
             self._calm = self._grace - BACK_OFF_LOOKS  # it may be long in coming
 
-    def _truncated(self, tries: int) -> None:
+    def _truncated(self) -> None:
         """The file was cut. If a copy was taken before, the rest of it is read there first."""
-        slots = self._past.slots()
-        twin = self._find_twin(slots)
-        if twin is not None and self._go_on_in_copy(slots, twin):
-            return
-        if twin is None and slots and tries > 1:
-            self._unfinished = partial(self._truncated, tries - 1)
-            return
         self._has_copies = True
-        self._resettle("anew")
+        self._unfinished = self._truncated
+        seen = self._past.seen()
+        twin = self._find_twin(seen.slots)
+        if twin is None and self._past.seen() != seen:
+            return
+        if twin is None or self._go_on_in_copy(seen.slots, twin):
+            self._resettle("anew")
 
     def _go_on_in_copy(self, slots: list[str], twin: int) -> bool:
+        """True if there is nothing left in it to go on with."""
         opened = self._past.open_slot(slots, twin)
         if opened is None:
             return False
         copy, _ = opened
-        if self._is_alike(copy.head()):
-            self._has_copies = True
-            if self._place(copy, "same", self._position, gap=0):
-                self._is_lossy = True
-                return True
-            # All of it was read before, and more than that.
-            self._before = self._what_precedes(slots, twin + 1)
+        is_copy = self._is_alike(copy.head())
+        if is_copy and self._place(copy, "same", self._position, gap=0):
+            self._is_lossy = True
+            return False
+        if is_copy:  # all of it was read before, and more than that
+            self._before = _precedes(copy)
         copy.close()
-        return False
+        return is_copy
 
     def _advance(self, file: LogFile) -> bool:
-        slots, number, gap = self._successor(file)
+        seen = self._past.seen()
+        slots, is_itself = seen.slots, False
+        number, gap = self._find_own(slots, file) + 1, 0
+        if number <= len(slots):
+            is_itself = bool(self._fingerprint[1])
+        else:
+            number, gap = self._behind_twin(slots)
         opened = self._past.open_slot(slots, number)
         if opened is None:
             return False
         next_file, name = opened
-        is_settled = (
-            not file.is_at(name)
-            and self._successor(file) == (slots, number, gap)
-            and next_file.is_at(name)
-        )
+        if is_itself:
+            before = f"{self._fingerprint[0]}.{self._fingerprint[1]}"
+        else:
+            before = self._what_precedes(slots, number)
+        is_settled = not file.is_at(name) and self._past.seen() == seen and next_file.is_at(name)
         if is_settled and len(self._head) >= YOUNG_BYTES and self._is_alike(next_file.head()):
             # What was read was a copy of it, and it has not been cut yet.
             is_settled = self._place(next_file, "same", self._position, gap=0)
         elif is_settled:
-            self._before = self._what_precedes(slots, number)
+            self._before = before
             self._has_copies |= self._past.has_two_rows(slots)
             is_copy = self._is_lossy or (self._is_by_name and self._has_copies)
             is_settled = self._place(next_file, "next", 0, _NOT_KNOWN if is_copy else gap)
@@ -190,30 +196,39 @@ class LocalTail:
         self._is_lossy, self._is_by_name = False, number < len(slots)
         return True
 
-    def _successor(self, file: LogFile) -> tuple[list[str], int, int | str]:
-        """The slots, the number of that which was written after the file, and what is missing."""
-        slots = self._past.slots()
-        own: int | None = self._find_own(slots, file)
-        if own == len(slots):
-            own = self._find_twin(slots)
-        if own is not None:
-            return slots, own + 1, 0
-        return slots, self._behind_before(slots), _NOT_KNOWN
+    def _behind_twin(self, slots: list[str]) -> tuple[int, int | str]:
+        """The slot of what was written after a file that has none any more, and what is missing."""
+        twin = self._find_twin(slots)
+        if twin is not None:
+            return twin + 1, 0
+        return self._behind_before(slots), _NOT_KNOWN
 
     def _resettle(self, kind: str) -> None:
         """The place is lost: go on behind the file that lay before it."""
         self._unfinished = partial(self._resettle, kind)
-        slots = self._past.slots()
-        number = self._behind_before(slots)
-        opened = self._past.open_slot(slots, number)
+        seen, old = self._past.seen(), self._before
+        number = self._behind_before(seen.slots)
+        opened = self._past.open_slot(seen.slots, number)
         if opened is None:
             return
-        file, old = opened[0], self._before
-        self._before = self._what_precedes(slots, number)
-        if self._place(file, kind, 0, _NOT_KNOWN):
-            self._is_lossy, self._is_by_name = False, number < len(slots)
-        else:
-            self._before = old
+        file = opened[0]
+        before = self._what_precedes(seen.slots, number)
+        is_placed = False
+        if self._past.seen() == seen:
+            is_rotated = number < len(seen.slots)
+            is_copy = is_rotated and self._is_alike(file.head())  # of ours, after all
+            if is_copy:
+                is_placed = self._place(file, "same", self._position, 0)
+                if not is_placed:
+                    self._before = _precedes(file)
+            else:
+                self._before = before
+                is_placed = self._place(file, kind, 0, _NOT_KNOWN)
+                if not is_placed:
+                    self._before = old
+            if is_placed:
+                self._is_lossy, self._is_by_name = is_copy, is_rotated
+        if not is_placed:
             file.close()
 
     # --- which file is which
@@ -255,15 +270,15 @@ class LocalTail:
         return None
 
     def _what_precedes(self, slots: list[str], number: int) -> str:
-        """DIGEST.COUNT of the first bytes of the file before this slot; empty: there is none."""
+        """What is said of the file before this slot; empty: there is none."""
         for earlier in range(number - 1, -1, -1):
             opened = self._past.open_slot(slots, earlier)
             if opened is None:
                 continue
-            head = opened[0].head()
+            before = _precedes(opened[0])
             opened[0].close()
-            if head:
-                return f"{digest_of(head)}.{len(head)}"
+            if before:
+                return before
         return ""
 
     def _behind_before(self, slots: list[str]) -> int:
@@ -302,36 +317,43 @@ class LocalTail:
 
     def _start(self) -> None:
         if self._resume is not None:
-            is_placed = self._find(self._resume)
-            self._missed += not is_placed
+            seen = self._past.seen()
+            is_placed = self._find(self._resume, seen)
+            # While names are moving it may be anywhere: look again before it is lost.
+            self._missed += not is_placed and self._past.seen() == seen
             if not is_placed and self._missed >= TRIES and self._past.has_log:
                 self._resettle("lost")
         else:
             is_placed = self._begin()
             self._missed += not is_placed
-        if not is_placed and self._missed == 1:
+        if self._file is None and not self._is_waiting:
+            self._is_waiting = True
             self._say("W")
 
     def _begin(self) -> bool:
         """No place is known: begin at the end, or at the first byte of what was waited for."""
-        slots = self._past.slots()
-        opened = self._past.open_slot(slots, len(slots))
+        seen = self._past.seen()
+        opened = self._past.open_slot(seen.slots, len(seen.slots))
         if opened is None:
             return False
         file, name = opened
         offset = 0 if self._missed else _line_end(file)
-        self._before = self._what_precedes(slots, len(slots))
-        if file.is_at(name) and self._place(file, "start", offset, 0):
+        self._before = self._what_precedes(seen.slots, len(seen.slots))
+        is_settled = self._past.seen() == seen and file.is_at(name)
+        if is_settled and self._place(file, "start", offset, 0):
             return True
         file.close()
         return False
 
-    def _find(self, resume: LogPosition) -> bool:
+    def _find(self, resume: LogPosition, seen: Names) -> bool:
         """The file in which we stopped: by identity and first bytes, or by first bytes alone."""
-        slots = self._past.slots()
+        slots = seen.slots
         is_young = resume.fingerprint_bytes < YOUNG_BYTES
         if is_young and self._before != _NOT_KNOWN:
-            return self._is_found(resume, slots, self._behind_before(slots), by_identity=False)
+            number = self._behind_before(slots)
+            return self._past.seen() == seen and self._is_found(
+                resume, slots, number, by_identity=False
+            )
         return any(
             self._is_found(resume, slots, number, by_identity=by_identity)
             for by_identity in ((True,) if is_young else (True, False))
@@ -357,10 +379,16 @@ class LocalTail:
                 return True
             if not by_identity and number < len(slots) and self._missed < TRIES:
                 # A copy that ends before our place: all of it was read.
-                self._before = self._what_precedes(slots, number + 1)
+                self._before = _precedes(file)
                 self._missed = TRIES
         file.close()
         return False
+
+
+def _precedes(file: LogFile) -> str:
+    """What is said of a file as the one before another: DIGEST.COUNT of its first bytes."""
+    head = file.head()
+    return f"{digest_of(head)}.{len(head)}" if head else ""
 
 
 def _line_end(file: LogFile) -> int:

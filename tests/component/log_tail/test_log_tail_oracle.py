@@ -35,16 +35,17 @@ class Reader:
     newest: int = 0
     place: LogPosition | None = None
 
-    async def run(self, is_done: Callable[[], bool]) -> None:
+    async def run(self, is_done: Callable[[], bool], rotated: Callable[[], int]) -> None:
         while not is_done():
             async with self.follow(self.root, self.place) as tail:
                 taken = 0
-                lasts_until = asyncio.get_running_loop().time() + self.dice.uniform(0.1, 1.0)
+                # The link is cut so many rotations and so many pieces later.
+                rotations, pieces = rotated() + self.dice.randint(0, 3), self.dice.randint(1, 20)
                 while not is_done():
                     taken = self._take(tail, taken)
                     self.place = tail.reader.position or self.place
-                    is_over = asyncio.get_running_loop().time() > lasts_until
-                    if is_over and self.place is not None:
+                    pieces -= rotated() >= rotations
+                    if pieces < 0 and self.place is not None:
                         break
                     try:
                         async with asyncio.timeout(0.2):
@@ -85,7 +86,9 @@ async def follow_while_it_rotates(
     try:
         async with asyncio.timeout(100), asyncio.TaskGroup() as group:
             group.create_task(write())
-            await reader.run(lambda: is_written and reader.newest == writer.count)
+            await reader.run(
+                lambda: is_written and reader.newest == writer.count, lambda: writer.rotations
+            )
     except TimeoutError:
         raise AssertionError(f"not read to the end: {reader.newest} of {writer.count}") from None
     judge(writer, reader.told, first=reader.told[0] - 1)
