@@ -6,7 +6,7 @@ cut into pieces, whose log it is); the rest is the log.
 """
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -16,6 +16,7 @@ from stackward.catalog.log_files import FileAssembler, LogSource, guess_role, gu
 from stackward.catalog.log_tail import LogTailSettings, RawChunk, TailGarbled, TailReader
 from stackward.catalog.records import Record, RecordAssembler, RecordLimits
 from stackward.catalog.redact import redact
+from stackward.catalog.sieve import Sieve
 from stackward.catalog.signatures import (
     FIELD_LENGTH_MAX,
     TEXT_LENGTH_MAX,
@@ -40,13 +41,15 @@ START = LogPosition(
 class Reader:
     """One reader. Both functions take any bytes; `check` raises when something does not hold.
 
-    What `is_given_whole` has its input in memory before it begins, and is not weighed.
+    What `is_given_whole` has its input in memory before it begins, and is not weighed. `prepare`
+    does once what takes long.
     """
 
     name: str
     check: Callable[[bytes], None]
     read: Callable[[bytes], None]
     is_given_whole: bool = False
+    prepare: Callable[[], None] = lambda: None
 
 
 def split(data: bytes) -> tuple[Random, bytes]:
@@ -210,6 +213,65 @@ def read_signatures(data: bytes) -> None:
         pass
 
 
+# --- the sieve -----------------------------------------------------------------------------------
+
+
+# One that is followed and one that is a file; to compile for all takes too long.
+SIEVED = (LogSource.CLOUD, LogSource.MANAGEMENT)
+
+
+def crash(error: Exception) -> None:
+    raise error
+
+
+def prepare_sieve() -> None:
+    for source in SIEVED:
+        signatures(source).prepare()
+
+
+def sieved(
+    source: LogSource, role: str | None, stretches: Sequence[bytes], *, is_fast: bool = True
+) -> Iterator[object]:
+    """What a log tells stretch by stretch, with places. Slowly: each record, all patterns on it."""
+    known = signatures(source) if is_fast else replace(signatures(source), search=None)
+    is_followed = source is LogSource.CLOUD
+    assembler = RecordAssembler() if is_followed else FileAssembler(source, read_at=READ_AT)
+    sieve = Sieve(known, role, assembler, crash)
+    place, now = START, READ_AT
+    for data in stretches:
+        if isinstance(assembler, RecordAssembler):
+            now += timedelta(milliseconds=30)
+            yield from (sieve.tell(hit, now) for hit in sieve.judged(assembler.flush(now), now))
+            chunk = LogChunk(data=data, start=place, end=place, received_at=now)
+            yield from (sieve.tell(hit, now) for hit in sieve.judged(assembler.enter(chunk), now))
+        yield from (sieve.tell(hit, now) for hit in sieve.read(data, now))
+        if isinstance(assembler, RecordAssembler):
+            yield from (sieve.tell(hit, now) for hit in sieve.judged(assembler.settle(), now))
+            yield assembler.held_from
+        place = replace(place, offset=place.offset + len(data))
+    yield from (sieve.tell(hit, now) for hit in sieve.judged(assembler.close(), now))
+
+
+def a_log_for_the_sieve(data: bytes) -> tuple[LogSource, str | None, list[bytes]]:
+    dice, body = split(data)
+    source, role = dice.choice(SIEVED), dice.choice([None, *LogRole])
+    if source is not LogSource.CLOUD:
+        body = body.replace(b"\0", b"")  # as whoever reads files does
+    return source, role, list(whole_lines(body + b"\n", dice))
+
+
+def check_sieve(data: bytes) -> None:
+    log = a_log_for_the_sieve(data)
+    assert list(sieved(*log)) == list(sieved(*log, is_fast=False)), (
+        "the fast way tells another tale"
+    )
+
+
+def read_sieve(data: bytes) -> None:
+    for _ in sieved(*a_log_for_the_sieve(data)):
+        pass
+
+
 # --- redaction -----------------------------------------------------------------------------------
 
 
@@ -313,6 +375,7 @@ READERS: Mapping[str, Reader] = {
         Reader("records", check_records, read_records),
         Reader("files", check_files, read_files),
         Reader("signatures", check_signatures, read_signatures),
+        Reader("sieve", check_sieve, read_sieve, prepare=prepare_sieve),
         Reader("redact", check_redact, read_redact, is_given_whole=True),
         Reader("tail", check_tail, read_tail),
     )

@@ -53,7 +53,7 @@ def look_for_findings(name: str, seconds: float, keep: Path) -> None:
     atheris = importlib.import_module("atheris")  # not to be had everywhere
     with atheris.instrument_imports(include=["stackward"]):
         # What is imported here is traced; the rest of the program is not what is looked into.
-        for room in ("log_files", "log_tail", "records", "redact", "signatures"):
+        for room in ("log_files", "log_tail", "records", "redact", "sieve", "signatures"):
             importlib.import_module(f"stackward.catalog.{room}")
     with atheris.instrument_imports(include=["tests"]):
         importlib.import_module("tests.fuzz.planted")
@@ -71,6 +71,7 @@ def look_for_findings(name: str, seconds: float, keep: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="stackward-fuzz-") as corpus:
         for number, seed in enumerate(seeds(name)):
             Path(corpus, f"seed-{number}").write_bytes(seed)
+        reader.prepare()
         one_input(seeds(name)[0])  # what is loaded once is loaded before the clock runs
         left = max(2, round(seconds - (time.monotonic() - STARTED)))
         options = [

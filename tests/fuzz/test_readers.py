@@ -24,6 +24,8 @@ PATIENT = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 SOME_SEEDS = 60
+# To compile all patterns takes its time, so one process does it, and once.
+pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("fuzz-readers")]
 every_reader = pytest.mark.parametrize("name", READERS)
 
 
