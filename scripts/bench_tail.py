@@ -5,8 +5,8 @@ Method: a rehearsal cloud in a process of its own plays the VMs; behind the door
 real bash, which runs the same text that is sent into a real VM (only sshd is asyncssh's). The real
 daemon, in another process, follows every log and asks every VM for its facts. Then, one VM after
 another and at odd moments, a line that tells an event is appended to a VM's log, and /metrics is
-asked until the counter of that event in that VM has grown. Taken is the moment when the answer
-that shows it is complete. Every third line is an error that a trace could follow, so it waits for
+asked (for that one family of metrics) until the counter of that event in that VM has grown. Taken
+is the moment when the answer that shows it is complete. Every third line is an error that a trace could follow, so it waits for
 the rest of itself; every third one is an error with its trace.
 The load of the machine is told, with what each side takes of it.
 """
@@ -141,9 +141,9 @@ class Page:
         self.asked = 0
         self.took = 0.0
 
-    def read(self) -> bytes:
+    def read(self, family: str) -> bytes:
         began = time.perf_counter()
-        self._connection.request("GET", "/metrics")
+        self._connection.request("GET", f"/metrics?name[]={family}")
         body = self._connection.getresponse().read()
         self.asked += 1
         self.took += time.perf_counter() - began
@@ -151,7 +151,7 @@ class Page:
 
     def count(self, vm: str, event: str) -> int:
         """The counter; 0 while there is none."""
-        body = self.read()
+        body = self.read("stackward_log_events_total")
         role = "ssvm" if vm.startswith("s") else "cpvm"
         name = f'stackward_log_events_total{{vm="{vm}",role="{role}",event="{event}"}} '.encode()
         at = body.find(b"\n" + name)
@@ -164,7 +164,7 @@ class Page:
 def until_followed(page: Page, vms: int) -> float:
     began = time.monotonic()
     while time.monotonic() - began < CONNECTED_WITHIN_SECONDS:
-        body = page.read()
+        body = page.read("stackward_log_followed")
         if (
             sum(
                 b"stackward_log_followed{" in line and line.endswith(b" 1")
