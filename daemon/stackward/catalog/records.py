@@ -334,7 +334,15 @@ class RecordAssembler:
         assert self._received_at is not None
         if not text or text[0].isspace():
             return None
-        return read_head(text, replace(self._start, offset=offset), self._received_at)
+        at = self._start
+        start = LogPosition(  # several times quicker than `replace`
+            device_inode=at.device_inode,
+            fingerprint=at.fingerprint,
+            fingerprint_bytes=at.fingerprint_bytes,
+            generation=at.generation,
+            offset=offset,
+        )
+        return read_head(text, start, self._received_at)
 
     def _take(self, line: bytes, offset: int, give: Callable[[Record], None]) -> None:
         text = self._text(line)

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 MASK = "[redacted]"
 
 # What the name of a secret contains; `token` only as a whole word.
-_NEEDLES = (
-    *("password", "passwd", "passphrase", "passcode", "secret", "credential", "encryptor"),
-    *("signature", "sessionkey", "jsessionid", "token", "key"),
+_NEEDLES = frozenset(
+    {
+        *("password", "passwd", "passphrase", "passcode", "secret", "credential", "encryptor"),
+        *("signature", "sessionkey", "jsessionid", "token", "key"),
+    }
 )
 _CORE = (
     r"(?:passw(?:or)?d|passphrase|passcode|secret|credential|encryptor|signature|jsessionid|"
@@ -36,14 +38,14 @@ _NEW = r"(?!\[redacted\])"
 class _Rule:
     """A pattern, tried only on a text that holds one of the needles in lower case."""
 
-    needles: tuple[str, ...]
+    needles: frozenset[str]
     pattern: re.Pattern[str]
     replacement: str
 
 
 _RULES = (
     _Rule(  # a private key, also one whose end was cut off
-        ("private key-----",),
+        frozenset({"private key-----"}),
         re.compile(
             r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----"
             r"(?:(?!-----END ).)*+(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----)?",
@@ -52,25 +54,25 @@ _RULES = (
         MASK,
     ),
     _Rule(  # scheme://user:password@host
-        ("://",), re.compile(r"(?<=://)[^\s/@:]{0,256}+:[^\s/@]{1,256}+@"), f"{MASK}@"
+        frozenset({"://"}), re.compile(r"(?<=://)[^\s/@:]{0,256}+:[^\s/@]{1,256}+@"), f"{MASK}@"
     ),
     _Rule(  # Authorization: Bearer ...
-        ("bearer", "digest", "authorization"),
+        frozenset({"bearer", "digest", "authorization"}),
         re.compile(rf"(?i)\b((?:bearer|digest|authorization: ?basic) ++){_NEW}\S++"),
         rf"\1{MASK}",
     ),
     _Rule(  # Basic ..., if it looks like base 64
-        ("basic",),
+        frozenset({"basic"}),
         re.compile(rf"\b((?i:basic) ++){_NEW}(?=[^\s]*[A-Z0-9=])[\w+/]{{6,}}+=*+"),
         rf"\1{MASK}",
     ),
     _Rule(  # ConsoleProxy: with sid: X, with sid X; also sid=X and "sid": "X"
-        ("sid",),
+        frozenset({"sid"}),
         re.compile(rf"""(?i)((?>\bsid\b["']? ?[:=]?\ *+["']?)){_NEW}[^\s,;&"']++"""),
         rf"\1{MASK}",
     ),
     _Rule(  # Property k: v, where the value may hold blanks
-        ("property",),
+        frozenset({"property"}),
         re.compile(
             rf"(?i)((?>\bproperty ++[\w.\-]{{0,60}}?{_CORE}{_NAME_TAIL} ?[:=] *+)){_NEW}[^\n]++"
         ),
@@ -89,6 +91,7 @@ _RULES = (
         rf"\1{MASK}",
     ),
 )
+_EVERY_NEEDLE = tuple({needle for rule in _RULES for needle in rule.needles})
 # What one rule leaves may be what another looks for; nothing real takes more than two passes.
 _PASSES_MAX = 8
 
@@ -101,8 +104,11 @@ def redact(text: str, *, limit: int | None = None) -> str:
     for _ in range(_PASSES_MAX):
         before = text
         lowered = text.lower()
+        present = [needle for needle in _EVERY_NEEDLE if needle in lowered]
+        if not present:
+            break
         for rule in _RULES:
-            if any(needle in lowered for needle in rule.needles):
+            if not rule.needles.isdisjoint(present):
                 text = rule.pattern.sub(rule.replacement, text)
         if text == before:
             break
