@@ -1,0 +1,424 @@
+#!/usr/bin/env python3
+"""How fast stackward reads logs, beside mtail with the same patterns, in one run.
+
+Method: two files of a million lines are written, of about 200 bytes each, with numbers, names and
+times that differ from line to line; in one 0.5 % of the lines match a pattern, in the other every
+one does. `stackward logs bench` reads each in a process of its own: read, split, match, assemble,
+events, as the daemon does. `mtail --one_shot` reads them with a program made of the same packs: the
+message is cut out of a line once and each pattern tried on it in the order of the packs, behind the
+levels that it asks for, which was the quickest form found for mtail; formats that these lines have
+not are left out for it. Where mtail is slow it gets the first part of a file, which is said below,
+and stackward reads that part too. Events are compared class by class and must be equal.
+Then the first file goes over loopback from a real sshd through the daemon's own tail: SSH
+transport, tail script, reader, sieve and tailer, direct, at full speed.
+Figures are CPU seconds (user and system, children too) of the whole process, with start, packs and
+all: what a machine pays. The longest slice is the longest time without giving the loop back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from stackward.catalog.log_files import LogSource
+from stackward.catalog.records import LogFormat, Record
+from stackward.catalog.signatures import SignatureSet
+from stackward.config.document import read_document
+from stackward.config.packs import pack_files
+from stackward.config.patterns import PatternFile, PatternSettings, load_patterns
+from stackward.model.guest import LogPosition
+
+GOALS = {"0.5 %": 50, "all": 8}
+GOAL_SSH = 400e6
+GOAL_HOLD = 0.005
+MTAIL_CPU_SECONDS = 75  # about so much for one file
+MTAIL_REGEX_BYTES = 1024
+LOG4J = {LogFormat.LOG4J1, LogFormat.LOG4J2}
+LOGGERS = (
+    "cloud.agent.Agent",
+    "resource.NfsSecondaryStorageResource",
+    "utils.script.Script",
+    "cloud.agent.AgentShell",
+    "utils.nio.NioConnection",
+)
+CHATTER = (
+    "Request:Seq {n}-{b}: {{ Cmd , MgmtId: {b}, via: {n}, Ver: v1, Flags: 100111, "
+    '[{{"com.cloud.agent.api.PingCommand":{{"hostId":"{n}"}}}}] }}',
+    "Processing command: com.cloud.agent.api.storage.ListTemplateCommand on 10.{c}.{d}.{c}, {b} "
+    "bytes in /mnt/SecStorage/{u}",
+    "Seq {n}-{b}: {{ Ans: , MgmtId: {b}, via: {n}, Ver: v1, Flags: 10, "
+    '[{{"GetStorageStatsAnswer":{{"used":"{b}"}}}}] }}',
+    "Watch Sent: Seq {n}-{b}: {{ Cmd , MgmtId: {b}, via: {n}, Ver: v1 }} after {d} ms in queue {c}",
+    "Executing: /usr/bin/df -P -B 1 /mnt/SecStorage/{u} with a limit of {n} seconds, id {b}",
+    "Execution is successful; exit value {d}, {b} bytes of output, volume {u} refreshed in {n} ms",
+    "Cleaning {c} entries of /mnt/SecStorage/{u}/snapshots/{d}/{n}, oldest from sequence {b}",
+)
+DIGITS = re.compile(r"\d{3,}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--lines", type=int, default=1_000_000, help="lines of each file")
+    parser.add_argument("--follow", nargs=2, metavar=("FOLDER", "FILE"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.follow:
+        folder, file = map(Path, arguments.follow)
+        print(json.dumps(asyncio.run(follow(folder, file))))
+        return 0
+    print(__doc__.split("\n\n", 1)[1], flush=True)
+    missing = what_is_missing()
+    if missing:
+        print(f"\nCANNOT COMPARE: {missing}")
+        return 1
+    with tempfile.TemporaryDirectory(prefix="stackward-bench-") as scratch:
+        return run(Path(scratch), arguments.lines)
+
+
+def what_is_missing() -> str:
+    if shutil.which("mtail") is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        print("\nmtail is not here: installing Debian's package", flush=True)
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.run(["apt-get", "update"], **quiet, check=False)
+        command = ["apt-get", "install", "-y", "--no-install-recommends", "mtail"]
+        subprocess.run(command, **quiet, check=False)
+    if shutil.which("mtail") is None:
+        return "mtail is not installed (Debian package mtail)"
+    return "" if Path("/usr/sbin/sshd").exists() else "sshd is not installed (openssh-server)"
+
+
+def run(scratch: Path, lines: int) -> int:
+    patterns = in_order()
+    program = scratch / "packs.mtail"
+    program.write_text(mtail_program(patterns))
+    templates = matching_templates(patterns)
+    print(f"\n{len(patterns)} patterns, {len(templates)} kinds of lines that match\n", flush=True)
+    print(
+        f"{'lines that match':18}{'':12}{'lines':>10}{'MB':>7}{'CPU s':>9}{'us/line':>10}{'ratio':>9}"
+    )
+    is_good = True
+    files: dict[str, Path] = {}
+    for name, share in (("0.5 %", 0.005), ("all", 1.0)):
+        file = files[name] = scratch / f"{'some' if share < 1 else 'all'}.log"
+        write_log(file, lines, share, templates)
+        ours = stackward(file)
+        row(name, "stackward", ours)
+        part = file_for_mtail(program, file, lines)
+        theirs = mtail(program, part)
+        ratio = theirs.per_line / ours.per_line
+        row("", "mtail", theirs, ratio)
+        same = ours if part == file else stackward(part)
+        is_good &= compare(same.events, theirs.events) and ratio >= GOALS[name]
+        print(
+            f"{'':18}events equal: {sum(theirs.events.values())}, goal {GOALS[name]}x", flush=True
+        )
+    told = over_ssh(scratch, files["0.5 %"])
+    rate = told["bytes"] / told["cpu_seconds"]
+    print(
+        f"{'over ssh, 0.5 %':18}{'stackward':12}{told['lines']:>10}{told['bytes'] / 1e6:>7.0f}"
+        f"{told['cpu_seconds']:>9.2f}{told['cpu_seconds'] / told['lines'] * 1e6:>10.3f}"
+        f"{rate / 1e6:>6.0f} MB per CPU s, goal {GOAL_SSH / 1e6:.0f}"
+    )
+    print(
+        f"{'longest slice':18}{told['hold_seconds'] * 1e3:.1f} ms, goal under {GOAL_HOLD * 1e3:.0f}"
+    )
+    is_good &= rate >= GOAL_SSH and told["hold_seconds"] < GOAL_HOLD
+    print("\nall goals " + ("met" if is_good else "NOT met"))
+    return 0 if is_good else 1
+
+
+# --- the patterns ------------------------------------------------------------------------------
+
+
+def in_order() -> list[PatternSettings]:
+    """The built-in patterns for a system VM's log that lines of log4j may hit, as they are tried."""
+    found: list[PatternSettings] = []
+    for file in pack_files("patterns"):
+        root = read_document(file).root
+        parsed = PatternFile.model_validate_json(root.json())
+        if parsed.sources and LogSource.CLOUD not in parsed.sources:
+            continue
+        found += [each for each in parsed.patterns if not each.formats or LOG4J & {*each.formats}]
+    return sorted(found, key=lambda each: each.event.value != "benign")
+
+
+def mtail_program(patterns: list[PatternSettings]) -> str:
+    """The same decisions for mtail; the first pattern that hits ends the line."""
+    parts = [
+        "counter events by class\n",
+        r"/^\d{4}-\d\d-\d\d[ T]\S+ (?P<level>TRACE|DEBUG|INFO|WARN|ERROR|FATAL) +\[[^\]]*\] "
+        r"\(.*?\)(?: |$)(?:\(logid:[^)]*\) )?(?P<message>.*)/ {",
+        "\n",
+    ]
+    for pattern in patterns:
+        conditions = []
+        if pattern.levels:
+            conditions.append(" || ".join(f'$level == "{level}"' for level in pattern.levels))
+        for expression in (pattern.message, pattern.cause):
+            if expression:
+                quoted = re.sub(r"(?<!\\)/", r"\\/", expression)
+                if len(quoted) >= MTAIL_REGEX_BYTES:
+                    raise SystemExit(f"{pattern.name} is too long for mtail")
+                conditions.append(f"$message =~ /{quoted}/")
+        parts += [f"{condition} {{\n" for condition in conditions]
+        parts.append(f'events["{pattern.event.value}"]++\nstop\n' + "}\n" * len(conditions))
+    return "".join([*parts, "}\n"])
+
+
+@dataclass(frozen=True)
+class Template:
+    """A message that matches whatever its numbers are, with a level for which it does."""
+
+    level: str
+    message: str
+
+
+def matching_templates(patterns: list[PatternSettings]) -> list[Template]:
+    known, dice = load_patterns(()), random.Random(2)
+    found: list[Template] = []
+    for pattern in patterns:
+        if pattern.event.value == "benign":
+            continue
+        level = next(iter(pattern.levels), "INFO").upper()
+        for sample in pattern.samples.match:
+            if "\n" in sample or re.match(r"\d{4}-|\w{3} +\d", sample):
+                continue
+            for message in (sample, f"{sample} (task 100000 of 1000000000)"):
+                template = Template(level, message)
+                if all(is_hit(known, template, dice.randrange(10**15)) for _ in range(8)):
+                    found.append(template)
+                    break
+    return found
+
+
+def is_hit(known: SignatureSet, template: Template, number: int) -> bool:
+    nowhere = LogPosition(
+        device_inode="", fingerprint="", fingerprint_bytes=0, generation=0, offset=0
+    )
+    record = Record(
+        line_start=nowhere,
+        format=LogFormat.LOG4J2,
+        level=template.level,
+        message=varied(template.message, number),
+    )
+    return known.classify(record, None, datetime.now(UTC)) is not None
+
+
+def varied(message: str, number: int) -> str:
+    """Other numbers in the place of the long ones."""
+
+    def other(found: re.Match[str]) -> str:
+        width = len(found[0])
+        return str(number % 10**width).zfill(width)
+
+    return DIGITS.sub(other, message)
+
+
+def write_log(file: Path, lines: int, share: float, templates: list[Template]) -> None:
+    dice = random.Random(1)
+    with file.open("w", buffering=1 << 20) as out:
+        for number in range(lines):
+            b = dice.randrange(10**15)
+            small, at = b % 1_000_000, number * 37
+            if dice.random() < share:
+                template = templates[small % len(templates)]
+                level, message = template.level, varied(template.message, b)
+            else:
+                level = "DEBUG" if number % 3 else "INFO"
+                unique = f"{b & 0xFFFFFFFF:08x}-{small & 0xFFFF:04x}-{b:012x}"
+                message = CHATTER[small % 7].format(
+                    n=small, b=b, c=small % 200, d=small % 97, u=unique
+                )
+            clock = (
+                f"2024-05-{at // 86_400_000 % 28 + 1:02}T{at // 3_600_000 % 24:02}:"
+                f"{at // 60_000 % 60:02}:{at // 1000 % 60:02},{at % 1000:03}"
+            )
+            out.write(
+                f"{clock} {level:<5} [{LOGGERS[small % 5]}] (agentRequest-Handler-{small % 40}:[]) "
+                f"(logid:{b & 0xFFFFFFFF:08x}) {message}\n"
+            )
+
+
+# --- the two that read -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reading:
+    lines: int
+    size: int
+    cpu: float
+    events: Counter[str]
+
+    @property
+    def per_line(self) -> float:
+        return self.cpu / self.lines
+
+
+def row(name: str, who: str, reading: Reading, ratio: float | None = None) -> None:
+    print(
+        f"{name:18}{who:12}{reading.lines:>10}{reading.size / 1e6:>7.0f}{reading.cpu:>9.2f}"
+        f"{reading.per_line * 1e6:>10.3f}" + (f"{ratio:>8.1f}x" if ratio else ""),
+        flush=True,
+    )
+
+
+def measured(command: list[str], **options: object) -> tuple[str, float]:
+    """What a program prints, and the CPU seconds that it and its children took."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, **options)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return done.stdout, cpu
+
+
+def stackward(file: Path) -> Reading:
+    command = [sys.executable, "-m", "stackward", "logs", "bench", str(file)]
+    output, cpu = measured([*command, "--source", "cloud", "--format", "json"])
+    told = json.loads(output)
+    return Reading(told["lines"], told["bytes"], cpu, Counter(told["events"]))
+
+
+def mtail(program: Path, file: Path) -> Reading:
+    command = ["mtail", "--one_shot", "--one_shot_format=prometheus", "--port", "0"]
+    output, cpu = measured(
+        [*command, "--progs", str(program), "--logs", str(file), "--logtostderr"],
+        stderr=subprocess.DEVNULL,
+    )
+    events = Counter(
+        {
+            name: int(count)
+            for name, count in re.findall(r'^events\{class="(\w+)".*\} (\d+)', output, re.MULTILINE)
+            if name != "benign"
+        }
+    )
+    data = file.read_bytes()
+    return Reading(data.count(b"\n"), len(data), cpu, events)
+
+
+def file_for_mtail(program: Path, file: Path, lines: int) -> Path:
+    """The whole file, or as much of it as mtail reads in reasonable time."""
+    taste = beginning(file, 10_000)
+    most = int(MTAIL_CPU_SECONDS / mtail(program, taste).per_line)
+    return file if most >= lines else beginning(file, most)
+
+
+def beginning(file: Path, lines: int) -> Path:
+    part = file.with_name(f"{file.stem}-{lines}.log")
+    with file.open("rb") as source, part.open("wb") as out:
+        for _, line in zip(range(lines), source, strict=False):
+            out.write(line)
+    return part
+
+
+def compare(ours: Counter[str], theirs: Counter[str]) -> bool:
+    for name in sorted({*ours, *theirs}):
+        if ours[name] != theirs[name]:
+            print(f"EVENTS DIFFER: {name}: stackward {ours[name]}, mtail {theirs[name]}")
+    return ours == theirs
+
+
+# --- over SSH ----------------------------------------------------------------------------------
+
+
+def over_ssh(scratch: Path, file: Path) -> dict:
+    output, _ = measured([sys.executable, __file__, "--follow", str(scratch), str(file)])
+    return json.loads(output.splitlines()[-1])
+
+
+async def follow(folder: Path, file: Path) -> dict:
+    """The daemon's own way from a log in a VM to events, in this process; sshd is in others."""
+    from stackward.catalog.log_tail import LogTailSettings
+    from stackward.model.event import Sighted
+    from stackward.model.target import SshRoute
+    from stackward.observe.tailer import Tailer, TailerSettings
+    from stackward.transports.clock import SystemClock
+    from stackward.transports.ssh_guests import SshGuests
+    from tests.component.observe.watchtower import Watchtower, running
+    from tests.component.ssh.servers import MemoryKeys, SilentLog
+    from tests.integration.lab.sshd import SshLab
+
+    known = load_patterns(())
+    known.search.make()
+    home = folder / "lab"
+    home.mkdir()
+    with SshLab(home) as lab:
+        vm = lab.start_vm("s-1-VM")
+        log = vm.root / "var/log/cloud.log"
+        log.parent.mkdir(parents=True)
+        log.touch()
+        guests = SshGuests(
+            lab.settings(), MemoryKeys(), SystemClock(), SilentLog(), random.Random(7),
+            tail=LogTailSettings(path="/var/log/cloud.log"),
+        )  # fmt: skip
+        tower, meter = Watchtower(), HoldMeter()
+        equipment = replace(tower.equipment, clock=SystemClock())
+        tailer = Tailer(guests, equipment, TailerSettings(bytes_per_second_max=1 << 40), known, {})
+        target = replace(vm.target, route=SshRoute.DIRECT, host_id=None)
+        tower.publish(target)
+        async with running(tailer.run):
+            while not tailer.positions:
+                await asyncio.sleep(0.01)
+            size = file.stat().st_size
+            copy = await asyncio.create_subprocess_exec(
+                "dd", f"if={file}", f"of={log}", "bs=1M", "oflag=append", "conv=notrunc",
+                "status=none",
+            )  # fmt: skip
+            meter.start()
+            begun = os.times()
+            while tailer.positions[target.id].offset < size:
+                await asyncio.sleep(0.05)
+            ended = os.times()
+            hold = meter.stop()
+            await copy.wait()
+        await guests.close()
+        told = tower.told(Sighted)
+        events = sum(len(each.sightings) + sum(each.counted.values()) for each in told)
+        return {
+            "lines": tailer.lines,
+            "bytes": size,
+            "events": events,
+            "cpu_seconds": ended.user + ended.system - begun.user - begun.system,
+            "wall_seconds": ended.elapsed - begun.elapsed,
+            "hold_seconds": hold,
+        }
+
+
+class HoldMeter:
+    """The longest time, of this process's CPU, that one callback of the loop took."""
+
+    def __init__(self) -> None:
+        self._longest = 0.0
+        self._run = asyncio.events.Handle._run
+
+    def start(self) -> None:
+        run = self._run
+
+        def timed(handle: asyncio.Handle) -> None:
+            before = time.thread_time()
+            run(handle)
+            self._longest = max(self._longest, time.thread_time() - before)
+
+        asyncio.events.Handle._run = timed
+
+    def stop(self) -> float:
+        asyncio.events.Handle._run = self._run
+        return self._longest
+
+
+if __name__ == "__main__":
+    sys.exit(main())
