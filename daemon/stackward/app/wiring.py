@@ -215,6 +215,8 @@ async def build(
     steps = Steps(Executor(tools), group, log)
     lag = LagMeter(clock)
 
+    management_logs = _management_logs(configuration, equipment, memory)
+
     def count() -> Totals:
         return Totals(
             polls={Source.SSH.value: prober.polls if prober else 0},
@@ -224,6 +226,12 @@ async def build(
             walls_hit=dict(equipment.walls.hits),
             warnings_logged=sum(log_counts.lines.values()),
             loop_lag_seconds=lag.quantiles(),
+            management_flows=dict(management_logs.flows) if management_logs else {},
+            management_events={
+                (name, event.value): told
+                for name, events in (management_logs.events if management_logs else {}).items()
+                for event, told in events.items()
+            },
         )
 
     def held_back_by() -> str:
@@ -261,7 +269,7 @@ async def build(
         discovery=discovery,
         prober=prober,
         tailer=tailer,
-        management_logs=_management_logs(configuration, equipment, memory),
+        management_logs=management_logs,
         steps=steps,
         tools=tools,
         lag=lag,

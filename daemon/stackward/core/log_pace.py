@@ -14,7 +14,7 @@ from stackward.core.policy import Thresholds
 from stackward.core.state import LogMemory, TargetState
 from stackward.core.timeline import as_span, moment
 from stackward.model.event import Sighted
-from stackward.model.log_flow import LogHabit
+from stackward.model.log_flow import LogFlow, LogHabit
 from stackward.model.verdict import Passed, ProbeName
 
 # What comes within this is one burst: its pauses are no habit.
@@ -81,17 +81,20 @@ def is_silent(state: TargetState, thresholds: Thresholds, now: datetime) -> bool
 
 
 def lag(state: TargetState, now: datetime) -> timedelta | None:
+    """How far behind the reading of a VM's log is in time, as `lag_of` tells."""
+    return lag_of(state.log.flow, as_span(state.readings.clock_offset_seconds), now)
+
+
+def lag_of(flow: LogFlow, clock_offset: timedelta | None, now: datetime) -> timedelta | None:
     """How old, by our clock, the newest line read is while more waits behind it.
 
-    Nothing, while the log is read to its end. None: the line or the VM does not say.
+    Nothing, while the log is read to its end. None: no line has said.
     """
-    flow = state.log.flow
     if flow.behind_bytes == 0:
         return timedelta(0)
     if flow.newest_logged_at is None:
         return None
-    offset = as_span(state.readings.clock_offset_seconds)
-    return now - moment(flow.newest_logged_at, now, offset)
+    return now - moment(flow.newest_logged_at, now, clock_offset)
 
 
 def silence_told(state: TargetState, thresholds: Thresholds, now: datetime) -> str:

@@ -9,6 +9,7 @@ from stackward.core.state import FleetView
 from stackward.model.diagnosis import Diagnosis
 from stackward.model.health import Health
 from stackward.model.identity import TargetId
+from stackward.model.log_flow import LogFlow
 from stackward.model.plan import Plan
 
 
@@ -27,6 +28,8 @@ class Totals:
     walls_hit: Mapping[str, int] = field(default_factory=dict)  # contained crashes, by wall
     warnings_logged: int = 0
     loop_lag_seconds: Mapping[str, float] = field(default_factory=dict)  # by quantile, of late
+    management_flows: Mapping[str, LogFlow] = field(default_factory=dict)  # by log
+    management_events: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (log, event)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,10 @@ The containment wall stands round one record: it is counted, and the place moves
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 
 from stackward.catalog.log_files import FileAssembler, LogSource, read_line
@@ -24,7 +24,8 @@ from stackward.errors import TransportError
 from stackward.model.correlation import LogLine
 from stackward.model.event import ManagementLogTold, ManagementSaid
 from stackward.model.guest import LogChunk, LogPosition
-from stackward.model.sighting import Sighting
+from stackward.model.log_flow import DropReason, LogFlow
+from stackward.model.sighting import EventClass, Sighting
 from stackward.observe.equipment import Equipment
 from stackward.observe.joining import Directory, Joined, Joiner
 from stackward.ports import Clock, LogFiles
@@ -58,7 +59,10 @@ class ManagementLogsSettings:
 
 
 class ManagementLogs:
-    """Follows them all. `lines` counts those read, `positions` says where each log is."""
+    """Follows them all. `lines` counts those read.
+
+    By name: `positions` says where each log is, `flows` how its reading goes, `events` what it told.
+    """
 
     def __init__(
         self,
@@ -75,6 +79,8 @@ class ManagementLogs:
         self.signatures = signatures
         self.positions: dict[str, LogPosition] = dict(resume or {})
         self.lines = 0
+        self.flows: dict[str, LogFlow] = {}
+        self.events: dict[str, Counter[EventClass]] = {}
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -98,7 +104,8 @@ class ManagementLogs:
         pause = settings.pause_seconds_min
         while True:
             started = clock.monotonic()
-            reader = _Reader(log, self._equipment, self._directory, self.signatures)
+            events = self.events.setdefault(log.name, Counter())
+            reader = _Reader(log, self._equipment, self._directory, self.signatures, events)
             try:
                 await self._follow(log, reader)
                 reason = "it ended"
@@ -125,6 +132,7 @@ class ManagementLogs:
                 reader.chunk_is_read(chunk)
                 self.lines += chunk.data.count(b"\n")
                 self.positions[log.name] = chunk.end
+                self.flows[log.name] = reader.flow(chunk, self.flows.get(log.name, LogFlow()))
 
 
 class _Reader:
@@ -136,8 +144,10 @@ class _Reader:
         equipment: Equipment,
         directory: Directory,
         signatures: SignatureSet,
+        events: Counter[EventClass],
     ) -> None:
         self._log = log
+        self._events = events
         self._equipment = equipment
         self._directory = directory
         self._joiner = Joiner(log.name, directory)
@@ -148,6 +158,8 @@ class _Reader:
         self._meter = ClockMeter(is_own_clock=log.is_local)
         self._budget = Budget(equipment.clock)
         self._lines = self._dropped = 0
+        self._told_dropped = self._told_orphans = 0
+        self._newest: datetime | None = None
         self._place: LogPosition | None = None
         self._minute: datetime | None = None
         self._chunks = 0
@@ -163,6 +175,7 @@ class _Reader:
         at, joined = chunk.received_at, Joined()
         names = deque(names_by_request(lines))
         for hit in self._sieve.read(lines, at):
+            self._events[hit.event] += 1
             if self._budget.is_spent:
                 self._dropped += 1
                 continue
@@ -185,6 +198,7 @@ class _Reader:
             self.tell_state(is_followed=True)
         newest = self._newest_time(chunk)
         if newest is not None:
+            self._newest = newest
             self._chunks += 1
             # What stood there before we came is of any age.
             if self._chunks > 1 and chunk.behind_bytes == 0:
@@ -200,6 +214,23 @@ class _Reader:
             if record is not None and record.logged_at is not None:
                 return record.logged_at
         return None
+
+    def flow(self, chunk: LogChunk, flow: LogFlow) -> LogFlow:
+        """The counters of the log with this chunk in them."""
+        dropped, orphans = self._dropped, self._assembler.orphans
+        shed = flow.dropped.get(DropReason.STORM, 0) + dropped - self._told_dropped
+        flow = replace(
+            flow,
+            lines=flow.lines + chunk.data.count(b"\n"),
+            bytes=flow.bytes + chunk.end.offset - chunk.start.offset,
+            unparsed=flow.unparsed + orphans - self._told_orphans,
+            dropped={**flow.dropped, DropReason.STORM: shed},
+            behind_bytes=chunk.behind_bytes,
+            newest_logged_at=self._newest or flow.newest_logged_at,
+            last_line_at=chunk.received_at if chunk.data else flow.last_line_at,
+        )
+        self._told_dropped, self._told_orphans = dropped, orphans
+        return flow
 
     def close(self) -> None:
         """Nothing more comes."""
@@ -274,6 +305,7 @@ class _Reader:
         self._hold(None)
         joined, now = Joined(), self._equipment.clock.now()
         for hit in self._sieve.judged(self._assembler.close(), now):
+            self._events[hit.event] += 1
             if hit.record is not None:
                 self._take(hit.record, self._sieve.tell(hit, now), joined)
         self._tell(joined, now)

@@ -22,14 +22,15 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 
 from stackward import __version__
 from stackward.core.evidence import SLOW_PROBES
-from stackward.core.log_pace import is_silent, lag, silent_from, usual_pause
+from stackward.core.log_pace import is_silent, lag, lag_of, silent_from, usual_pause
 from stackward.core.policy import Thresholds
 from stackward.core.snapshot import Snapshot
 from stackward.core.state import TargetState
+from stackward.model.correlation import ManagementLog
 from stackward.model.diagnosis import Diagnosis
 from stackward.model.health import Health, HealthState, Overall
 from stackward.model.identity import TargetId
-from stackward.model.log_flow import DropReason
+from stackward.model.log_flow import DropReason, LogFlow
 from stackward.model.plan import Guard, Mode
 from stackward.model.target import AgentState, CloudState
 from stackward.model.verdict import Failed, Passed, ProbeName, Source
@@ -78,6 +79,9 @@ class VmFamily:
     samples: Callable[[VmView], Iterable[Sample]]
 
 
+SnapshotSamples = Callable[[Snapshot], Iterable[Sample]]
+
+
 @dataclass(frozen=True, slots=True)
 class FleetFamily:
     """One row of the table: a family with samples for the daemon or the whole fleet."""
@@ -85,7 +89,7 @@ class FleetFamily:
     name: str
     kind: Kind
     help: str
-    samples: Callable[[Snapshot], Iterable[Sample]]
+    samples: SnapshotSamples
 
 
 def escape(value: str) -> str:
@@ -472,6 +476,46 @@ def _outcomes(snapshot: Snapshot) -> Iterator[Sample]:
         yield labels(action=action, outcome=outcome), count
 
 
+def _management_logs(read: Callable[[ManagementLog], float | None]) -> SnapshotSamples:
+    """One sample for each log of a management server that somebody told of."""
+
+    def samples(snapshot: Snapshot) -> Iterator[Sample]:
+        for name, log in sorted(snapshot.fleet.management_logs.items()):
+            yield from _optional(labels(log=name), read(log))
+
+    return samples
+
+
+def _management_flows(read: Callable[[LogFlow], float | None]) -> SnapshotSamples:
+    """One sample for each log of a management server that was read."""
+
+    def samples(snapshot: Snapshot) -> Iterator[Sample]:
+        for name, flow in sorted(snapshot.totals.management_flows.items()):
+            yield from _optional(labels(log=name), read(flow))
+
+    return samples
+
+
+def _management_dropped(snapshot: Snapshot) -> Iterator[Sample]:
+    for name, flow in sorted(snapshot.totals.management_flows.items()):
+        for reason in DropReason:
+            yield labels(log=name, reason=reason.value), flow.dropped.get(reason, 0)
+
+
+def _management_lag(snapshot: Snapshot) -> Iterator[Sample]:
+    for name, flow in sorted(snapshot.totals.management_flows.items()):
+        log = snapshot.fleet.management_logs.get(name)
+        offset = log.clock_offset if log is not None else None
+        behind = lag_of(flow, offset, snapshot.taken_at)
+        if behind is not None:
+            yield labels(log=name), behind.total_seconds()
+
+
+def _management_events(snapshot: Snapshot) -> Iterator[Sample]:
+    for (name, event), count in sorted(snapshot.totals.management_events.items()):
+        yield labels(log=name, event=event), count
+
+
 def _targets_by_verdict(snapshot: Snapshot) -> Iterator[Sample]:
     counts = dict.fromkeys(Overall, 0)
     for health in snapshot.health.values():
@@ -512,6 +556,68 @@ FLEET: tuple[FleetFamily, ...] = (
         Kind.COUNTER,
         "Questions that got no answer, by source.",
         _poll_failures,
+    ),
+    FleetFamily(
+        "stackward_management_log_followed",
+        Kind.GAUGE,
+        "1 while the log of a management server is followed.",
+        _management_logs(lambda log: int(log.is_followed)),
+    ),
+    FleetFamily(
+        "stackward_management_log_clock_offset_seconds",
+        Kind.GAUGE,
+        "The management server's clock minus ours, by the times in its log.",
+        _management_logs(
+            lambda log: None if log.clock_offset is None else log.clock_offset.total_seconds()
+        ),
+    ),
+    FleetFamily(
+        "stackward_management_log_events_total",
+        Kind.COUNTER,
+        "Events in the log of a management server by class, since the daemon started.",
+        _management_events,
+    ),
+    FleetFamily(
+        "stackward_management_log_lines_total",
+        Kind.COUNTER,
+        "Lines read from the log of a management server.",
+        _management_flows(lambda flow: flow.lines),
+    ),
+    FleetFamily(
+        "stackward_management_log_read_bytes_total",
+        Kind.COUNTER,
+        "Bytes read from the log of a management server.",
+        _management_flows(lambda flow: flow.bytes),
+    ),
+    FleetFamily(
+        "stackward_management_log_unparsed_lines_total",
+        Kind.COUNTER,
+        "Lines read that belong to no record of a known form.",
+        _management_flows(lambda flow: flow.unparsed),
+    ),
+    FleetFamily(
+        "stackward_management_log_dropped_total",
+        Kind.COUNTER,
+        "Lines, records and events that were not told as they stand there, by reason.",
+        _management_dropped,
+    ),
+    FleetFamily(
+        "stackward_management_log_lag_bytes",
+        Kind.GAUGE,
+        "What the log held behind the place that was read last.",
+        _management_flows(lambda flow: flow.behind_bytes),
+    ),
+    FleetFamily(
+        "stackward_management_log_lag_seconds",
+        Kind.GAUGE,
+        "Age of the newest line read while more waits behind it; 0 at the end of the log.",
+        _management_lag,
+    ),
+    FleetFamily(
+        "stackward_management_log_last_line_timestamp_seconds",
+        Kind.GAUGE,
+        "When a line came last.",
+        _management_flows(lambda flow: _seconds(flow.last_line_at)),
     ),
     FleetFamily(
         "stackward_mode",

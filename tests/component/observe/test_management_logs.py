@@ -317,3 +317,24 @@ async def test_a_storm_of_lines_for_all_vms_of_a_host_is_shed_and_counted():
     told = sum(len(one.lines) for one in desk.tower.told(ManagementSaid))
     assert 1_000 <= told <= 10_000
     assert desk.tower.told(ManagementLogTold)[-1].dropped > 0
+
+
+@virtually
+async def test_the_counters_of_a_log_go_on_after_a_break():
+    desk = Desk()
+    async with desk.running():
+        await asyncio.sleep(1)
+        desk.say("Console proxy agent disconnected, proxy: v-13-VM", "Zone 1 is fine")
+        await asyncio.sleep(1)
+        desk.files.break_off("ms-1", Unreachable("cut"))
+        await asyncio.sleep(1)
+        desk.files.mend("ms-1")
+        await asyncio.sleep(20)
+        desk.say("Zone 1 is fine")
+        await asyncio.sleep(1)
+    flow = desk.logs.flows["ms-1"]
+    assert (flow.lines, flow.unparsed, flow.behind_bytes) == (3, 0, 0)
+    assert flow.bytes > 150
+    assert flow.last_line_at is not None
+    assert flow.newest_logged_at is not None
+    assert desk.logs.events["ms-1"].total() == 1

@@ -151,7 +151,7 @@ class FakeGuests:
         script = self.logs.setdefault(target.id, [])
         while True:
             while not script:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.01)
             match script.pop(0):
                 case LogChunk() as chunk:
                     yield chunk

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from tests.builders import NOW, a_fleet, a_policy, a_state, a_target, probes_with
 
 from stackward.core.snapshot import Snapshot, Totals
+from stackward.model.correlation import ManagementLog
 from stackward.model.diagnosis import Diagnosis, DiagnosisCode, Subject
 from stackward.model.health import Health, HealthState, Overall
 from stackward.model.log_flow import DropReason, LogFlow, LogHabit
@@ -183,6 +184,56 @@ def test_a_log_falls_silent_although_nothing_was_told(page):
     )
     without_habit = page.render(a_snapshot(a_state("v-2-VM")), openmetrics=False)
     assert samples(without_habit, "stackward_log_silent") == []
+
+
+def test_a_management_servers_log_is_told_by_its_name(page):
+    followed = ManagementLog(name="ms1", is_followed=True, clock_offset=timedelta(0))
+    lost = ManagementLog(name="ms2", is_followed=False)
+    flow = LogFlow(
+        lines=12,
+        bytes=3400,
+        dropped={DropReason.STORM: 4},
+        behind_bytes=77,
+        newest_logged_at=NOW - timedelta(seconds=9),
+        last_line_at=NOW,
+    )
+    snapshot = a_snapshot(
+        fleet=replace(a_fleet(), management_logs={"ms1": followed, "ms2": lost}),
+        totals=Totals(
+            management_flows={"ms1": flow}, management_events={("ms1", "mgmt_timeout"): 5}
+        ),
+    )
+    text = page.render(snapshot, openmetrics=False)
+    told = {
+        name: [
+            (one.labels["log"], one.value)
+            for one in samples(text, f"stackward_management_log_{name}")
+        ]
+        for name in (
+            "followed",
+            "clock_offset_seconds",
+            "lines_total",
+            "read_bytes_total",
+            "unparsed_lines_total",
+            "lag_bytes",
+            "lag_seconds",
+            "events_total",
+            "last_line_timestamp_seconds",
+        )
+    }
+    assert told == {
+        "followed": [("ms1", 1), ("ms2", 0)],
+        "clock_offset_seconds": [("ms1", 0)],
+        "lines_total": [("ms1", 12)],
+        "read_bytes_total": [("ms1", 3400)],
+        "unparsed_lines_total": [("ms1", 0)],
+        "lag_bytes": [("ms1", 77)],
+        "lag_seconds": [("ms1", 9)],
+        "events_total": [("ms1", 5)],
+        "last_line_timestamp_seconds": [("ms1", NOW.timestamp())],
+    }
+    dropped = samples(text, "stackward_management_log_dropped_total", reason="storm")
+    assert [one.value for one in dropped] == [4]
 
 
 def test_hostile_names_are_escaped(page):
