@@ -61,7 +61,7 @@ class ManagementLogsSettings:
 class ManagementLogs:
     """Follows them all. `lines` counts those read.
 
-    By name: `positions` says where each log is, `flows` how its reading goes, `events` what it told.
+    By name: `positions` says where each is, `flows` how its reading goes, `events` what it told.
     """
 
     def __init__(
