@@ -19,6 +19,7 @@ from stackward.catalog.records import RecordAssembler
 from stackward.catalog.sieve import Sieve, slices
 from stackward.catalog.signatures import Hit, SignatureSet
 from stackward.catalog.telling import Telling
+from stackward.core.state import LogMemory
 from stackward.errors import TransportError
 from stackward.model.event import Sighted
 from stackward.model.guest import LogChunk, LogPosition
@@ -70,13 +71,25 @@ class Tailer:
         self._settings = settings
         self.signatures = signatures
         self.positions: dict[TargetId, LogPosition] = dict(resume)
-        self._roster = Roster(equipment.snapshots, self._follow_for_ever)
+        self._snapshots = equipment.snapshots
+        self._roster = Roster(equipment.snapshots, self._follow_for_ever, self._retain)
         self.flows: dict[TargetId, LogFlow] = {}
         self.lines = 0
 
     async def run(self) -> None:
         """Follow until cancelled."""
         await self._roster.run()
+
+    async def _retain(self, target_ids: frozenset[TargetId]) -> None:
+        """Forget the places of those who are not followed: the fleet's memory knows them too."""
+        for known in (self.positions, self.flows):
+            for target_id in known.keys() - target_ids:
+                del known[target_id]
+
+    def _remembered(self, target_id: TargetId) -> LogMemory:
+        snapshot = self._snapshots.latest()
+        state = snapshot.fleet.targets.get(target_id) if snapshot is not None else None
+        return state.log if state is not None else LogMemory()
 
     async def _follow_for_ever(self, target_id: TargetId) -> None:
         pause = self._settings.pause_seconds_min
@@ -101,11 +114,12 @@ class Tailer:
         way = self._roster.way(target_id)
         reader = _LogReader(way.target, self._clock, self._crashed)
         share = _Share(self._clock, self._settings.bytes_per_second_max)
-        flow = self.flows.get(target_id, LogFlow())
+        remembered = self._remembered(target_id)
+        flow = self.flows.get(target_id, remembered.flow)
         reader.flow = replace(flow, behind_bytes=0, last_line_at=None)
         async with asyncio.TaskGroup() as group:
             flushing = group.create_task(self._flush_held(reader))
-            resume = self.positions.get(target_id)
+            resume = self.positions.get(target_id, remembered.read_to)
             async for chunk in self._guests.follow(way.target, way.host, resume):
                 async with reader.turn:
                     await self._take(reader, chunk)

@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from stackward.catalog.signatures import Signature, SignatureSet
+from stackward.core.state import LogMemory
 from stackward.errors import Leg, Unreachable
 from stackward.model.event import Sighted
 from stackward.model.guest import LogChunk, LogPosition
 from stackward.model.identity import TargetId
 from stackward.model.sighting import EventClass, Severity, Sighting
 from stackward.observe.tailer import Tailer, TailerSettings
-from tests.builders import a_position, a_target
+from tests.builders import a_position, a_state, a_target
 from tests.component.observe.watchtower import FakeGuests, Watchtower, running
 from tests.fakes.virtual_loop import virtually
 
@@ -355,3 +356,29 @@ async def test_a_chunk_with_more_behind_it_tells_how_far_back_it_is():
     assert flow is not None
     assert flow.behind_bytes == 4096
     assert flow.newest_logged_at == datetime(2026, 3, 1, 12, 0, 5, 123000, tzinfo=UTC)
+
+
+@virtually
+async def test_the_place_of_a_vm_that_is_gone_is_forgotten():
+    tail = Tail()
+    async with tail.running():
+        tail.write(READY)
+        await asyncio.sleep(1)
+        assert list(tail.tailer.positions) == [VM]
+        tail.tower.publish(a_target("s-1-VM"))
+        await asyncio.sleep(1)
+        assert VM not in tail.tailer.positions
+        assert VM not in tail.tailer.flows
+
+
+@virtually
+async def test_a_vm_that_is_back_is_followed_from_where_the_fleets_memory_says():
+    tail = Tail()
+    async with tail.running():
+        await asyncio.sleep(1)
+        tail.tower.publish(a_target("s-1-VM"))
+        await asyncio.sleep(1)
+        back = a_state(target=a_target(), log=LogMemory(read_to=a_position(4711)))
+        tail.tower.publish(targets={VM: back})
+        await asyncio.sleep(1)
+    assert (VM, a_position(4711)) in [(target_id, at) for target_id, at, _ in tail.guests.followed]
