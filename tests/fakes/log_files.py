@@ -16,6 +16,7 @@ class MemoryLogFiles:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._texts: dict[str, bytes] = {}
+        self._gaps: dict[str, int] = {}
         self._troubles: dict[str, TransportError] = {}
         self.followed: list[tuple[str, LogPosition | None]] = []
 
@@ -23,6 +24,10 @@ class MemoryLogFiles:
         """Whole lines at the end of a log."""
         text = "".join(f"{line}\n" for line in lines).encode()
         self._texts[name] = self._texts.get(name, b"") + text
+
+    def destroy(self, name: str, size: int) -> None:
+        """So many bytes are gone before anybody could read them."""
+        self._gaps[name] = size
 
     def break_off(self, name: str, trouble: TransportError) -> None:
         """Whoever follows is told this, until the log is written to again."""
@@ -42,7 +47,7 @@ class MemoryLogFiles:
                 raise self._troubles[name]
             end = len(self._texts.get(name, b""))
             if end > at:
-                yield self._chunk(name, at, end)
+                yield replace(self._chunk(name, at, end), gap_bytes_min=self._gaps.pop(name, 0))
                 at = end
             await asyncio.sleep(0.05)
 

@@ -286,7 +286,11 @@ def _notes(timeline: tuple[LogLine, ...], scene: Scene) -> Iterable[str]:
     for log in scene.logs.values():
         if not log.is_followed:
             yield f"The log of {log.name} is not followed: {log.detail or 'not yet'}."
-        elif any(line.log == log.name for line in timeline):
+            continue
+        if log.gaps:
+            lost = f"{log.gaps} stretches were destroyed before they were read"
+            yield f"Of the log of {log.name} {lost}."
+        if any(line.log == log.name for line in timeline):
             yield from _clock_note(f"The clock of {log.name}", log.clock_offset)
 
 

@@ -108,13 +108,21 @@ def fold_management_log(old: ManagementLog | None, event: ManagementLogTold) -> 
         position=event.position or old.position,
         timeline=keep(old.timeline, event.lines, SERVER_LINES_KEPT),
         dropped=max(old.dropped, event.dropped),
+        gaps=old.gaps + event.gaps,
+        gap_bytes=old.gap_bytes + event.gap_bytes,
     )
 
 
 def log_memory(log: ManagementLog) -> LogMemory:
     """What is saved of it: its place. The lines it has told are only remembered."""
     position = log.position if log.is_followed else None
-    return LogMemory(position=position, read_to=log.position, told_at=log.told_at)
+    return LogMemory(
+        position=position,
+        read_to=log.position,
+        told_at=log.told_at,
+        gaps=log.gaps,
+        gap_bytes=log.gap_bytes,
+    )
 
 
 def keep(kept: Timeline, fresh: Iterable[LogLine], most: int = LINES_KEPT) -> Timeline:

@@ -84,6 +84,8 @@ class ManagementLog:
     position: LogPosition | None = None  # up to where it was read
     timeline: Timeline = field(default_factory=Timeline)  # of the server as a whole
     dropped: int = 0  # lines that were not told, in a storm
+    gaps: int = 0  # stretches that were destroyed before they could be read
+    gap_bytes: int = 0  # at least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -131,6 +131,8 @@ class ManagementLogTold:
     position: LogPosition | None = None
     lines: tuple[LogLine, ...] = ()
     dropped: int = 0  # since the log is followed
+    gaps: int = 0  # new ones: stretches that were destroyed before they could be read
+    gap_bytes: int = 0
 
 
 TargetEvent = (

@@ -194,8 +194,8 @@ class _Reader:
     def chunk_is_read(self, chunk: LogChunk) -> None:
         """Measure the clock by the last line, if it can have been written only now."""
         self._place = chunk.end
-        if self._chunks == 0:
-            self.tell_state(is_followed=True)
+        if self._chunks == 0 or chunk.gap_bytes_min != 0:
+            self._put(is_followed=True, gap=chunk.gap_bytes_min)
         newest = self._newest_time(chunk)
         if newest is not None:
             self._newest = newest
@@ -278,6 +278,7 @@ class _Reader:
         detail: str = "",
         spoke_at: datetime | None = None,
         lines: tuple[LogLine, ...] = (),
+        gap: int | None = 0,
     ) -> None:
         self._equipment.sink.put(
             ManagementLogTold(
@@ -290,6 +291,8 @@ class _Reader:
                 position=self._place,
                 lines=lines,
                 dropped=self._dropped,
+                gaps=int(gap != 0),
+                gap_bytes=gap or 0,
             )
         )
 

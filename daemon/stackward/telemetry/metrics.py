@@ -614,6 +614,18 @@ FLEET: tuple[FleetFamily, ...] = (
         _management_lag,
     ),
     FleetFamily(
+        "stackward_management_log_gaps_total",
+        Kind.COUNTER,
+        "Stretches of the log that were destroyed before they could be read.",
+        _management_logs(lambda log: log.gaps),
+    ),
+    FleetFamily(
+        "stackward_management_log_gap_bytes_total",
+        Kind.COUNTER,
+        "Bytes known to have been destroyed, at least.",
+        _management_logs(lambda log: log.gap_bytes),
+    ),
+    FleetFamily(
         "stackward_management_log_last_line_timestamp_seconds",
         Kind.GAUGE,
         "When a line came last.",

@@ -113,6 +113,7 @@ def _management_log(log: ManagementLog) -> Json:
         "since": plain(log.since),
         "clock_offset_seconds": plain(log.clock_offset),
         "dropped": log.dropped,
+        "gaps": log.gaps,
     }
 
 

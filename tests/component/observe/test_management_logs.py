@@ -338,3 +338,17 @@ async def test_the_counters_of_a_log_go_on_after_a_break():
     assert flow.last_line_at is not None
     assert flow.newest_logged_at is not None
     assert desk.logs.events["ms-1"].total() == 1
+
+
+@virtually
+async def test_what_was_destroyed_before_it_was_read_is_told():
+    desk = Desk()
+    async with desk.running():
+        await asyncio.sleep(1)
+        desk.files.destroy("ms-1", 700)
+        desk.say("Zone 1 is fine", level="DEBUG")
+        await asyncio.sleep(1)
+        desk.say("Zone 1 is fine", level="DEBUG")
+        await asyncio.sleep(1)
+    told = desk.tower.told(ManagementLogTold)
+    assert (sum(one.gaps for one in told), sum(one.gap_bytes for one in told)) == (1, 700)

@@ -322,6 +322,11 @@ def test_the_notes_say_what_the_clocks_are_worth():
     assert notes[1].startswith("The clock of ms-1 was not measured")
 
 
+def test_a_log_with_gaps_is_told_as_such():
+    (note,) = decide(scene(log=a_log(gaps=2))).notes
+    assert note == "Of the log of ms-1 2 stretches were destroyed before they were read."
+
+
 def test_a_state_brings_its_own_lines_and_those_of_the_servers():
     stopped = told(E.MGMT_STOPPED, "Stopping CloudStack", 60, concern=Concern.SERVER)
     episode = Episode(id="e", opened_at=OPENED, diagnosis=DiagnosisCode.AGENT_DISCONNECTED)
