@@ -32,7 +32,7 @@ from bench_polls import cpu_of, drain, end, start, until_exists  # noqa: F401  b
 GOAL_SECONDS = 0.250
 CONNECTED_WITHIN_SECONDS = 60
 SEEN_WITHIN_SECONDS = 10
-LOOK_EVERY_SECONDS = 0.010
+LOOK_EVERY_SECONDS = 0.015
 STAMP = "%Y-%m-%dT%H:%M:%S"
 SAYINGS = (
     ("agent_connecting", "INFO  [utils.nio.NioClient] (main:[]) Connecting to 192.0.2.4:8250"),

@@ -545,7 +545,7 @@ follow() {
   fi
   while :; do
     if drain; then
-      calm=0 soon=0.03
+      calm=0 soon=0.02
       read -t 0 && pause "$poll"
       continue
     fi

@@ -44,7 +44,7 @@ class RecordLimits:
     message_chars_max: int = 8192
     trace_lines_max: int = 60
     trace_bytes_max: int = 16384
-    hold: timedelta = timedelta(milliseconds=80)
+    hold: timedelta = timedelta(milliseconds=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

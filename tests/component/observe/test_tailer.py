@@ -127,7 +127,7 @@ async def test_a_held_record_is_given_out_when_its_time_is_up():
     tail = Tail()
     async with tail.running():
         tail.write(TROUBLE)
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(0.04)
         assert tail.events == []
         await asyncio.sleep(0.2)
         assert tail.events == [EventClass.TLS_FAILURE]
@@ -140,10 +140,10 @@ async def test_the_place_never_passes_a_record_that_is_held():
     places: list[tuple[LogPosition | None, list[EventClass]]] = []
     async with tail.running():
         chunk = tail.write(READY, TROUBLE)
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(0.04)
         places.append((tail.tailer.positions[VM], list(tail.events)))
         tail.write(FRAME)
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(0.04)
         places.append((tail.tailer.positions[VM], list(tail.events)))
         await asyncio.sleep(1)
         places.append((tail.tailer.positions[VM], list(tail.events)))
