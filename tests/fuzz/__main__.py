@@ -26,7 +26,7 @@ from tests.fuzz.readers import READERS
 
 # What is started with this dies with who started it (prctl(2), PR_SET_PDEATHSIG).
 LEASH = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
-LATE_SECONDS = 40.0  # the last input may take its time, and the machine may be busy
+LATE_SECONDS = 80.0  # the last input may take its time, and the machine may be busy
 TELL_EVERY_SECONDS = 30.0
 PROGRESS = re.compile(r"^#(\d+)\s.*?cov: (\d+)", re.MULTILINE)
 TOLD_LINES = 40

@@ -9,7 +9,7 @@ import gc
 import time
 import tracemalloc
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from random import Random
 
@@ -49,10 +49,13 @@ def grown(data: bytes, size: int) -> bytes:
 
 def check_time(read: Callable[[bytes], None], data: bytes) -> None:
     """Raise `TooSlowError` if this input, grown, takes more time than it may."""
-    if len(data) <= DICE_BYTES:
-        return
-    inputs = [grown(data, size) for size in SIZES]
-    spent = [0.0] * len(SIZES)
+    if len(data) > DICE_BYTES:
+        check_growth(read, [grown(data, size) for size in SIZES])
+
+
+def check_growth(read: Callable[[bytes], None], inputs: Sequence[bytes]) -> None:
+    """Raise `TooSlowError` if these inputs, each larger than the one before, take too long."""
+    spent = [0.0] * len(inputs)
     for attempt in range(3):
         for place, bigger in enumerate(inputs):
             seconds = _seconds(read, bigger)
@@ -66,7 +69,7 @@ def check_time(read: Callable[[bytes], None], data: bytes) -> None:
     raise TooSlowError(told)
 
 
-def _is_slow(spent: list[float], inputs: list[bytes]) -> bool:
+def _is_slow(spent: Sequence[float], inputs: Sequence[bytes]) -> bool:
     if spent[-1] > SLOW_SECONDS_PER_BYTE * len(inputs[-1]):
         return True
     measured = [(seconds, len(bigger)) for seconds, bigger in zip(spent, inputs, strict=True)]

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from tests.fuzz import DICE_BYTES
 from tests.fuzz.growth import (
     PEAK_BYTES,
+    SIZES,
     TooLargeError,
     TooSlowError,
+    check_growth,
     check_memory,
     check_time,
     grown,
@@ -68,6 +70,14 @@ def test_twice_as_much_takes_twice_as_long(name):
 )
 def test_an_endless_input_takes_no_endless_memory(name):
     check_memory(READERS[name].read, seeds(name)[0])
+
+
+CONSOLE = b"\0\0\0\xf5"  # dice that make of it what a console shows
+
+
+@pytest.mark.parametrize("reader", [READERS["files"], READERS["signatures"]])
+def test_blanks_where_a_status_could_stand_are_read_once(reader):
+    check_growth(reader.read, [CONSOLE + b"[" + b" " * size for size in SIZES])
 
 
 def test_an_input_grows_to_the_size_asked_for():
