@@ -73,8 +73,8 @@ _FRACTION = re.compile(r"^(\w{3} [ \d]\d \d\d:\d\d:\d\d)\.\d+ ")
 _KERNEL_DATED = re.compile(r"\[\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}\] (.*)", re.DOTALL)
 _KERNEL_STAMP = re.compile(r"\[ *\d+\.\d+\] ")
 _PROGRAM = re.compile(r"(?P<program>[\w./()-]+)\[\d+\]: (?P<text>.*)", re.DOTALL)
-_CONSOLE_STATUS = re.compile(
-    r"\x1b?\[?\[ *(?:\x1b\[[\d;]*m)? *(OK|FAILED|DEPEND) *(?:\x1b\[[\d;]*m)? *\] "
+_CONSOLE_STATUS = re.compile(  # possessive: a line of blanks must not be tried in all its splits
+    r"\x1b?\[?\[ *+(?:\x1b\[[\d;]*+m *+)?(OK|FAILED|DEPEND) *+(?:\x1b\[[\d;]*+m *+)?\] "
 )
 # Java's own: frames, causes, and an exception that stands alone on its line.
 # What the management server and the agent print to standard output, as the journal has it.
@@ -210,7 +210,7 @@ class _Open:
 class FileAssembler:
     """Joins the lines of one file, given one by one. Each line ends at most one record.
 
-    `orphans` counts lines that belong to no record.
+    `number` is that of the last line, from 1; `orphans` counts lines that belong to no record.
     """
 
     def __init__(
@@ -227,12 +227,12 @@ class FileAssembler:
         self._source = source
         self._read_at = read_at
         self._limits = limits or RecordLimits()
-        self._number = 0
+        self.number = 0
         self._open: _Open | None = None
 
     def take(self, line: bytes) -> Record | None:
         """The record that is complete because this line does not belong to it."""
-        self._number += 1
+        self.number += 1
         text = self._text(line)
         if not text or text.isspace():
             return self._close()
@@ -275,13 +275,13 @@ class FileAssembler:
         numbers: list[int] = []
         for start in starts:
             self.pass_by(data, at, start)
-            numbers.append(self._number + 1)
+            numbers.append(self.number + 1)
             at = start
         return numbers
 
     def pass_by(self, data: bytes, start: int, end: int) -> None:
         """These lines are of no interest."""
-        self._number += data.count(b"\n", start, end)
+        self.number += data.count(b"\n", start, end)
 
     def head(self, line: bytes, place: int) -> Record | None:
         """The record that this line begins and ends."""
@@ -302,7 +302,7 @@ class FileAssembler:
             return self._plain(text)
         if text[0].isspace():
             return None
-        record = self._read(text, self._number)
+        record = self._read(text, self.number)
         if record is not None:
             return None if self._goes_on(record) else record
         if self._source is LogSource.MANAGEMENT or _TRACE.match(text):
@@ -322,7 +322,7 @@ class FileAssembler:
         )
 
     def _plain(self, text: str) -> Record:
-        return Record(line_start=_place(self._number), format=LogFormat.PLAIN, message=text)
+        return Record(line_start=_place(self.number), format=LogFormat.PLAIN, message=text)
 
     def _join(self, text: str) -> None:
         held = self._open
