@@ -233,9 +233,9 @@ def judge(writer: Writer, told: list[int], *, first: int = 2) -> None:
     assert read[-1:] == [writer.count]
     judge_gaps(told, first)
     if writer.manner in LOSSLESS:
-        assert not unread
+        assert not unread, f"not told: {sorted(unread)[:5]}"
     if writer.manner in GAPLESS:
-        assert GAP not in told
+        assert GAP not in told, "a gap that was none"
 
 
 def judge_gaps(told: list[int], last: int) -> None:

@@ -140,7 +140,7 @@ async def lives_and_deaths(
     names = {f"v-{number}-VM": manner for number, manner in enumerate(MANNERS, 2)}
     plan = Plan(tail, {name: str(directory / name) for name in names}, str(directory))
     logs = [Log(plan, name, manner, dice) for name, manner in names.items()]
-    async with nursery(plan, *options) as nurse, asyncio.timeout(100), asyncio.TaskGroup() as group:
+    async with nursery(plan, *options) as nurse, asyncio.timeout(170), asyncio.TaskGroup() as group:
         pid = await nurse.start()
         writing = [group.create_task(log.run(rotations)) for log in logs]
         while not all(log.told for log in logs):
@@ -171,7 +171,7 @@ async def lives_and_deaths(
     return nurse.lives - 1
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(200)
 @pytest.mark.parametrize("tail", ["script", "local"])
 async def test_a_line_counts_once_however_often_the_daemon_is_killed(tmp_path, tail):
     seed = f"{SEED} {tail}"

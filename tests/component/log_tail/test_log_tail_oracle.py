@@ -66,7 +66,7 @@ class Reader:
 
 
 async def follow_while_it_rotates(
-    root: Path, tail: str, manner: str, rotations: int, seed: str
+    root: Path, tail: str, manner: str, rotations: int, seed: str, *, deadline: float = 170
 ) -> Writer:
     writer = Writer(root, random.Random(f"writer {seed}"), manner)
     reader = Reader(TAILS[tail], root, random.Random(f"reader {seed}"))
@@ -84,7 +84,7 @@ async def follow_while_it_rotates(
         is_written = True
 
     try:
-        async with asyncio.timeout(100), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(deadline), asyncio.TaskGroup() as group:
             group.create_task(write())
             await reader.run(
                 lambda: is_written and reader.newest == writer.count, lambda: writer.rotations
@@ -103,7 +103,7 @@ async def one_log(root: Path, tail: str, manner: str, number: int) -> int:
         raise AssertionError(f"with the seed {seed!r}: {error}") from error
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(200)
 @pytest.mark.parametrize("tail", TAILS)
 async def test_no_line_that_still_exists_is_lost_and_none_comes_twice(tmp_path, tail):
     async with asyncio.TaskGroup() as group:
