@@ -1,6 +1,6 @@
 """Why a target is judged as it is, and what follows: one value for the CLI, the page and JSON."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -13,7 +13,7 @@ from stackward.core.policy import Policy
 from stackward.core.snapshot import Snapshot
 from stackward.core.state import ProbeMemory, TargetState
 from stackward.core.wording import plain
-from stackward.model.correlation import Correlation
+from stackward.model.correlation import Correlation, Culprit
 from stackward.model.diagnosis import Diagnosis
 from stackward.model.health import Health, HealthState, Overall
 from stackward.model.identity import TargetId
@@ -117,9 +117,20 @@ def explain_target(snapshot: Snapshot, target_id: TargetId) -> Explanation | Non
         never=row.never if row is not None else "",
         decision=_decision(snapshot.plan, target_id, lead),
         tried=_tried(state),
-        logs=correlate(state, snapshot.fleet.management_logs, snapshot.taken_at),
+        logs=_logs(state, health, snapshot),
         silence=silence_told(state, snapshot.policy.thresholds, snapshot.taken_at),
     )
+
+
+def _logs(state: TargetState, health: Health, snapshot: Snapshot) -> Correlation | None:
+    """What the logs say; of a VM that is well it is about what is over."""
+    found = correlate(state, snapshot.fleet.management_logs, snapshot.taken_at)
+    if found is None or state.episode is not None or health.state is not HealthState.HEALTHY:
+        return found
+    is_over = "Nothing is wrong now."
+    if found.culprit is not Culprit.UNDECIDED:
+        is_over += f" Of what was: {found.sentence}"
+    return replace(found, sentence=is_over)
 
 
 def _sentence(state: TargetState, health: Health) -> str:

@@ -7,11 +7,14 @@ import pytest
 from stackward.core.explain import DecisionKind, Explanation, explain_target
 from stackward.core.snapshot import Snapshot, Totals
 from stackward.core.state import Attempt, FleetView, TargetState
+from stackward.core.timeline import keep
 from stackward.errors import Leg
+from stackward.model.correlation import LogLine, Origin, Timeline
 from stackward.model.health import HealthState, Overall
 from stackward.model.identity import IntentId, TargetId
 from stackward.model.outcome import OutcomeKind
 from stackward.model.plan import ActionName, Guard, Mode
+from stackward.model.sighting import EventClass, Severity
 from stackward.model.verdict import ProbeName, Sign, Source
 from tests.builders import (
     DEAD_AGENT,
@@ -153,3 +156,25 @@ def test_a_target_not_judged_yet_is_unknown():
     told = explain_target(snapshot, VM)
     assert told is not None
     assert told.verdict is Overall.UNKNOWN
+
+
+def _line(event: EventClass, text: str) -> LogLine:
+    at = NOW - minutes(9)
+    severity = Severity.ERROR
+    return LogLine(
+        origin=Origin.VM, log="", event=event, severity=severity, text=text, at=at, seen_at=at
+    )
+
+
+def test_the_logs_of_a_sick_vm_say_where_the_cause_lies_and_those_of_a_well_one_where_it_lay():
+    broken = keep(Timeline(), [_line(EventClass.OOM, "Java heap space")])
+    lost = keep(Timeline(), [_line(EventClass.AGENT_LOST_CONNECTION, "Lost connection")])
+    sick = _told(a_sick_state(timeline=broken, episode=an_episode())).logs
+    well, vague = _told(a_state(timeline=broken)).logs, _told(a_state(timeline=lost)).logs
+    assert sick is not None
+    assert well is not None
+    assert vague is not None
+    assert sick.sentence.startswith("The cause lies in the VM itself")
+    assert well.sentence.startswith("Nothing is wrong now. Of what was: The cause lies")
+    assert vague.sentence == "Nothing is wrong now."
+    assert _told(a_state()).logs is None
