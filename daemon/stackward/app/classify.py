@@ -74,7 +74,6 @@ class Measure:
             self.events[hit.event] += 1
             sieve.tell(hit, seen_at)
         self.events += telling.counted
-        self.lines += data.count(b"\n")
         self.size_bytes += len(data)
 
 
@@ -139,7 +138,7 @@ class Classifier:
                 measure.take(b"", sieve, sieve.judged(assembler.close(), written_at), written_at)
         except (OSError, EOFError, zlib.error) as error:
             raise _unreadable(file, error) from error
-        measure.unparsed = assembler.orphans
+        measure.lines, measure.unparsed = assembler.number, assembler.orphans
         return measure
 
     def _sieve(
@@ -195,16 +194,23 @@ def _opened(file: str) -> Iterator[tuple[BinaryIO, datetime]]:
 
 def _blocks(stream: BinaryIO, block: bytes) -> Iterator[bytes]:
     """Whole lines without zeros, each cut to LINE_BYTES_MAX; the last one gets its newline."""
-    rest = b""
     while block:
-        data = rest + block.replace(b"\x00", b"")
-        end = data.rfind(b"\n") + 1
-        if end:
-            yield _cut(data[:end])
-        rest = data[end:][:LINE_BYTES_MAX]
+        data = block.replace(b"\x00", b"")
+        if not block.endswith(b"\n"):
+            data += _line_rest(stream)
+        yield _cut(data)
         block = stream.read(BLOCK_BYTES)
-    if rest:
-        yield rest + b"\n"
+
+
+def _line_rest(stream: BinaryIO) -> bytes:
+    """The rest of a line, as much of it as may be of interest."""
+    rest = b""
+    while True:
+        piece = stream.readline(BLOCK_BYTES)
+        if len(rest) < LINE_BYTES_MAX:
+            rest += piece.replace(b"\x00", b"")[:LINE_BYTES_MAX]
+        if not piece or piece.endswith(b"\n"):
+            return rest if rest.endswith(b"\n") else rest + b"\n"
 
 
 def _cut(data: bytes) -> bytes:

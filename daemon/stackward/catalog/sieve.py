@@ -17,7 +17,7 @@ Rules of the room:
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, tzinfo
-from itertools import accumulate, repeat
+from itertools import repeat
 from typing import Protocol
 
 from stackward.catalog.records import LogFormat, Record
@@ -33,13 +33,14 @@ SLICE_LINES_MAX = 1000
 
 # A head that both assemblers read alike, with more than a blank behind its thread, which ends at
 # the first bracket before a blank.
-_HEAD = re.compile(
+_HEAD_BYTES = (
     rb"(\d{4}-\d\d-\d\d([ T])\d\d:\d\d:\d\d,\d{3}) (TRACE|DEBUG|INFO|WARN|ERROR|FATAL) ++"
     rb"\[[^\]\n]*+\] \([^)\n]*+\)(?:(?! )[^)\n]*+\))*+ (?:\(logid:[^)\n]*+\) )?(?!\(logid:)"
 )
+_HEAD = re.compile(_HEAD_BYTES)
+_LINE = re.compile(_HEAD_BYTES + rb"([^\n]*+)\n")
 _FORMATS = {b" ": LogFormat.LOG4J1, b"T": LogFormat.LOG4J2}
 LINE_FORMATS = frozenset(_FORMATS.values())
-_NEWLINE = re.compile(rb"\n")
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
 
@@ -58,8 +59,8 @@ class Assembler(Protocol):
     def head(self, line: bytes, place: int) -> Record | None: ...
 
 
-_Line = tuple[int, int, re.Match[bytes]]
-"""A record that is one line: where it begins and ends, and its head."""
+_Line = re.Match[bytes]
+"""A record that is one line, newline and all."""
 
 
 class Sieve:
@@ -99,10 +100,12 @@ class Sieve:
         yield from self.judged(assembler.close(), seen_at)
         last = self._head_before(data, size, first)
         at = first
-        for lines, begin, end in self._parts(data, first, last):
+        odd = frozenset(_odd_lines(data))
+        parts = self._every_part if self._is_storm else self._marked_parts
+        for lines, begin, end in parts(data, first, last, odd):
             if lines:
                 yield from self._confirmed(data, at, lines, seen_at)
-                at = lines[-1][0]
+                at = lines[-1].start()
             if begin == end:
                 continue
             assembler.pass_by(data, at, begin)
@@ -135,24 +138,24 @@ class Sieve:
     def _taken(self, data: bytes, start: int, end: int, seen_at: datetime) -> Iterator[Hit]:
         return self.judged(self._assembler.lines(data, start, end), seen_at)
 
-    def _parts(self, data: bytes, start: int, last: int) -> Iterator[tuple[list[_Line], int, int]]:
+    def _marked_parts(
+        self, data: bytes, start: int, last: int, odd: frozenset[int]
+    ) -> Iterator[tuple[list[_Line], int, int]]:
         """What may matter: records of one line each, and then the lines of other records.
 
         All between the heads at `start` and `last`.
         """
         lines: list[_Line] = []
         at = start
-        ahead, ahead_at = None, -1
-        for begin, end, is_odd in self._marked(data, start):
+        for end in self._marked(data, start, odd):
+            begin = data.rfind(b"\n", at, end - 1) + 1 or at
             if begin >= last:
                 break
-            if begin < at:
+            if end <= at:
                 continue
-            head = ahead if ahead_at == begin else _head_at(data, begin)
-            ahead, ahead_at = _head_at(data, end), end
-            is_alone = ahead is not None or self._is_head(data, end)
-            if head is not None and is_alone and not is_odd:
-                lines.append((begin, end, head))
+            line = None if end in odd else _LINE.match(data, begin)
+            if line is not None and self._is_head(data, end):
+                lines.append(line)
                 at = end
                 continue
             before, at = at, self._head_from(data, end)
@@ -160,45 +163,65 @@ class Sieve:
             lines = []
         yield lines, last, last
 
+    def _every_part(
+        self, data: bytes, start: int, last: int, odd: frozenset[int]
+    ) -> Iterator[tuple[list[_Line], int, int]]:
+        """The same in a storm: every line may matter."""
+        lines: list[_Line] = []
+        at = start
+        while at < last:
+            line = _LINE.match(data, at)
+            if line is not None and line.end() not in odd:
+                lines.append(line)
+                at = line.end()
+                continue
+            # What begins no record belongs to the one before it.
+            begin = at if self._is_head(data, at) else lines.pop().start()
+            at = self._head_from(data, data.index(b"\n", at) + 1)
+            yield lines, begin, at
+            lines = []
+        yield lines, last, last
+
     def _confirmed(
         self, data: bytes, at: int, lines: list[_Line], seen_at: datetime
     ) -> Iterator[Hit]:
         """What hits these records of one line each; the assembler is `at` this place."""
-        messages = [data[head.end() : end - 1].rstrip(b"\r") for _, end, head in lines]
-        places = self._assembler.places(data, at, [begin for begin, _, _ in lines])
-        everything = zip(lines, messages, self._looked_at(messages), places, strict=True)
-        for (begin, end, head), message, among, place in everything:
-            stamp, mark, level = head.group(1, 2, 3)
-            allowed = self._allowed.get((mark, level))
-            if allowed is None:
-                allowed = self._reading.allowed(_FORMATS[mark], level.decode())
-                self._allowed[mark, level] = allowed
-            if len(among) == 1 and allowed[among[0]] and not self._unsure:
-                number: int | None = among[0]
-            else:
-                number = self._first(message, [each for each in among if allowed[each]], allowed)
+        hit, known = self._reading.hit, self._allowed
+        places = self._assembler.places(data, at, [line.start() for line in lines])
+        hits = 0
+        for line, among, place in zip(lines, self._looked_at(lines), places, strict=True):
+            stamp, mark, level, message = line.groups()
+            allowed = known.get((mark, level)) or self._allow(mark, level)
+            number = min([each for each in among if allowed[each]], default=None)
+            if number is None or self._unsure:
+                number = self._asked(message, number, allowed)
             if number is not None:
-                yield self._reading.hit(number, stamp, seen_at, data[begin : end - 1], place)
+                hits += 1
+                yield hit(number, stamp, seen_at, line, place)
+        self._is_storm = hits >= STORM_LINES_MIN and 2 * hits > len(lines)
 
-    def _looked_at(self, messages: list[bytes]) -> Iterable[Sequence[int]]:
-        """What hits each of these messages, if they are many enough for one look at all."""
-        if self._search is None or len(messages) < STORM_LINES_MIN:
-            return repeat((), len(messages))
-        found: list[list[int]] = [[] for _ in messages]
-        ends = dict(zip(accumulate(len(each) + 1 for each in messages), found, strict=True))
-        for number, end in self._search.confirm(b"\n".join([*messages, b""])):
-            ends[end].append(number)
-        return found
+    def _allow(self, mark: bytes, level: bytes) -> Sequence[bool]:
+        allowed = self._allowed[mark, level] = self._reading.allowed(_FORMATS[mark], level.decode())
+        return allowed
 
-    def _first(self, message: bytes, among: Sequence[int], allowed: Sequence[bool]) -> int | None:
-        """The signature that counts: the first of those that hit, or what RE2 says."""
-        text, number = message.decode("ascii"), min(among, default=None)
+    def _looked_at(self, lines: list[_Line]) -> Iterable[Sequence[int]]:
+        """What hits each of these, if they are many enough for one look at all their messages."""
+        if self._search is None or len(lines) < STORM_LINES_MIN:
+            return repeat((), len(lines))
+        messages = [line[4] for line in lines]
+        if any(message.endswith(b"\r") for message in messages):
+            messages = [message.rstrip(b"\r") for message in messages]
+        return self._search.confirm(messages)
+
+    def _asked(self, message: bytes, number: int | None, allowed: Sequence[bool]) -> int | None:
+        """The signature that counts, by what RE2 says of those before `number`; None: of all."""
+        text = message.rstrip(b"\r").decode("ascii")
         try:
             if number is None:
                 return self._reading.recognise_message(allowed, text)
             unsure = [each for each in self._unsure if each < number]
-            sooner = self._reading.recognise_message(allowed, text, unsure) if unsure else None
-        except Exception as error:
+            sooner = self._reading.recognise_message(allowed, text, unsure)
+        except Exception as error:  # the wall round one log record
             self._broken(error)
             return None
         return number if sooner is None else sooner
@@ -226,22 +249,13 @@ class Sieve:
                 break
         return end
 
-    def _marked(self, data: bytes, start: int) -> Iterator[tuple[int, int, bool]]:
-        """The lines from `start` on that may be hit; True: only the slow way reads it rightly."""
+    def _marked(self, data: bytes, start: int, odd: frozenset[int]) -> Iterable[int]:
+        """The ends of the lines behind `start` that may be hit."""
         assert self._search is not None
-        odd = frozenset(_odd_lines(data))
-        if self._is_storm:
-            ends: Sequence[int] = [found.end() for found in _NEWLINE.finditer(data, start)]
-        else:
-            ends = list(dict.fromkeys(end for _, end in self._search.find(data) if end > start))
-            if odd:
-                ends = sorted({*ends, *(end for end in odd if end > start)})
-        self._is_storm = len(ends) > STORM_LINES_MIN and 2 * len(ends) > data.count(b"\n", start)
-        begin = start
-        for end in ends:
-            begin = data.rfind(b"\n", begin, end - 1) + 1 or begin
-            yield begin, end, end in odd
-            begin = end
+        ends = dict.fromkeys([end for _, end in self._search.find(data) if end > start])
+        if odd:
+            return sorted({*ends, *(end for end in odd if end > start)})
+        return ends
 
 
 def slices(data: bytes) -> Iterator[tuple[int, int, int]]:

@@ -9,6 +9,7 @@ puts them so: what is benign comes before what is not; within each, an operator'
 the built-in packs; within a file they stand in the file's order.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -58,7 +59,7 @@ class Search(Protocol):
     @property
     def unsure(self) -> frozenset[int]: ...
     def find(self, lines: bytes) -> Marks: ...
-    def confirm(self, messages: bytes) -> Marks: ...
+    def confirm(self, messages: Sequence[bytes]) -> Sequence[Sequence[int]]: ...
     def make(self) -> None: ...
 
 
@@ -165,15 +166,20 @@ class SignatureSet:
 class Hit:
     """A record that a signature hit, not yet told.
 
-    `event` has its echo resolved. `record` None: it is the one line `line`, at `place` as its
+    `event` has its echo resolved. `record` None: it is all of what was `found`, at `place` as its
     assembler counts.
     """
 
     signature: Signature
     event: EventClass
     record: Record | None = None
-    line: bytes = b""
+    found: re.Match[bytes] | None = None
     place: int = 0
+
+    @property
+    def line(self) -> bytes:
+        """The line, without its newline; empty: it is a record already."""
+        return b"" if self.found is None else self.found[0][:-1]
 
 
 Stamp = datetime | bytes | None
@@ -224,10 +230,15 @@ class LogReading:
                 return place
         return None
 
-    def hit(self, number: int, stamp: Stamp, seen_at: datetime, line: bytes, place: int) -> Hit:
+    def hit(
+        self, number: int, stamp: Stamp, seen_at: datetime, line: re.Match[bytes], place: int
+    ) -> Hit:
         """What this signature hits: a line at this place."""
         signature = self._signatures.signatures[number]
-        return Hit(signature, self._event(signature, stamp, seen_at), None, line, place)
+        event = signature.event
+        if signature.echoes or event in self._repeated:
+            event = self._event(signature, stamp, seen_at)
+        return Hit(signature, event, None, line, place)
 
     def allowed(self, log_format: LogFormat, level: str | None) -> Sequence[bool]:
         """Which signatures are for such records at all."""

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from operator import itemgetter
 
 import hyperscan
@@ -83,44 +84,48 @@ class LineSearch:
     def make(self) -> None:
         """Compile everything now."""
         self.find(b"\n")
-        self.confirm(b"\n")
+        self.confirm([b""])
 
     def find(self, lines: bytes) -> Marks:
         """As `Search` asks."""
-        found = self._rough.scan(lines)
+        found: list[tuple[int, int]] = []
+        add = found.append
+
+        def hit(number: int, _start: int, end: int, _flags: int, _context: object) -> None:
+            add((number, end))
+
+        self._rough.scan(lines, hit)
         if self._slow:
             found += _slowly(self._slow, lines)
             found.sort(key=itemgetter(1))
         return found
 
-    def confirm(self, messages: bytes) -> Marks:
+    def confirm(self, messages: Sequence[bytes]) -> Sequence[Sequence[int]]:
         """As `Search` asks. A cause beside a message is numbered behind all messages."""
-        found, count = self._exact[0].scan(messages), len(self._wanted)
-        if self._open_ended:
-            found = [
-                (number, messages.index(b"\n", end) + 1 if number in self._open_ended else end)
-                for number, end in found
-            ]
-            found.sort(key=itemgetter(1))
-        if not self._two_sided:
-            return found
-        causes = {(number - count, end) for number, end in found if number >= count}
-        return [
-            mark
-            for mark in found
-            if mark[0] < count and (mark[0] not in self._two_sided or mark in causes)
-        ]
+        text, count = b"\n".join([*messages, b""]), len(self._wanted)
+        found: list[list[int]] = [[] for _ in messages]
+        lines = dict(zip(accumulate(len(each) + 1 for each in messages), found, strict=True))
+        several = self._two_sided
+
+        def hit(number: int, _start: int, end: int, _flags: int, _context: object) -> None:
+            line = lines.get(end)
+            if line is None:  # it has an end of its own
+                line = lines[text.index(b"\n", end) + 1]
+            line.append(number)
+
+        self._exact[0].scan(text, hit)
+        for line in found:
+            if line and (len(line) > 1 or line[0] >= count or line[0] in several):
+                line[:] = [
+                    number
+                    for number in line
+                    if number < count and (number not in several or number + count in line)
+                ]
+        return found
 
     @cached_property
     def _two_sided(self) -> frozenset[int]:
         return frozenset(n for n, each in enumerate(self._wanted) if each.message and each.cause)
-
-    @cached_property
-    def _open_ended(self) -> frozenset[int]:
-        """What has an end of its own somewhere cannot go on to the end of the line."""
-        return frozenset(
-            number for number, expression in self._numbered() if not _exactly(expression)[1]
-        )
 
     def _numbered(self) -> Iterator[tuple[int, str]]:
         """The expressions that a message of log4j may hit."""
@@ -137,7 +142,7 @@ class LineSearch:
         count = len(self._wanted)
         numbered = list(self._numbered())
         unsure = {number % count for number, expression in numbered if not _is_plain(expression)}
-        forms = [(n, _exactly(each)[0]) for n, each in numbered if n % count not in unsure]
+        forms = [(n, _exactly(each)) for n, each in numbered if n % count not in unsure]
         database = _database(forms)
         if forms and database is None:
             unsure |= {number % count for number, form in forms if not _database([(number, form)])}
@@ -181,21 +186,14 @@ class _Scanner:
         self._database = database
         self._threads = threading.local()
 
-    def scan(self, data: bytes) -> list[tuple[int, int]]:
-        """Every expression that hits, with where it ends."""
-        found: list[tuple[int, int]] = []
+    def scan(self, data: bytes, hit: Callable[[int, int, int, int, object], None]) -> None:
+        """Call `hit` with the number of every expression that hits, and where it ends."""
         if self._database is None:
-            return found
+            return
         scratch = getattr(self._threads, "scratch", None)
         if scratch is None:
             scratch = self._threads.scratch = hyperscan.Scratch(self._database)
-        add = found.append
-
-        def hit(number: int, _start: int, end: int, _flags: int, _context: object) -> None:
-            add((number, end))
-
         self._database.scan(data, match_event_handler=hit, scratch=scratch)
-        return found
 
 
 def _slowly(expressions: list[tuple[int, Locate]], data: bytes) -> Iterator[tuple[int, int]]:
@@ -305,14 +303,17 @@ def _is_plain(expression: str) -> bool:
     )
 
 
-def _exactly(expression: str) -> tuple[str, bool]:
-    """The expression as it holds in messages, each of them a line; and if it ends with the line."""
+def _exactly(expression: str) -> str:
+    """The expression as it holds in messages, each of them a line.
+
+    It goes on to the end of the line, unless it has an end of its own somewhere.
+    """
     tokens = [_in_line(token) for token in _TOKEN.findall(expression)]
     if "$" not in tokens:
-        return f"(?:{''.join(tokens)}){_LINE_END}", True
+        return f"(?:{''.join(tokens)}){_LINE_END}"
     if tokens.index("$") == len(tokens) - 1 and "|" not in _top(tokens):
-        return "".join([*tokens[:-1], r"\n"]), True
-    return f"(?:{''.join(tokens)})", False
+        return "".join([*tokens[:-1], r"\n"])
+    return f"(?:{''.join(tokens)})"
 
 
 def _top(tokens: list[str]) -> Iterator[str]:
