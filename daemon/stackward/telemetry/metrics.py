@@ -790,8 +790,14 @@ class _Rendered:
 
     def is_good(self, key: CacheKey, now: datetime) -> bool:
         """Identity is enough: the values are frozen, and comparing them would cost more."""
-        is_same = all(a is b for a, b in zip(self.key, key, strict=True))
-        return is_same and self.made_at <= now <= self.good_until
+        state, health, diagnoses, thresholds = self.key
+        return (
+            state is key[0]
+            and health is key[1]
+            and diagnoses is key[2]
+            and thresholds is key[3]
+            and self.made_at <= now <= self.good_until
+        )
 
 
 class MetricsPage:
