@@ -50,7 +50,7 @@ SAYINGS = (
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--vms", type=int, default=200, help="system VMs, a real bash in each")
-    parser.add_argument("--samples", type=int, default=200, help="lines that are timed")
+    parser.add_argument("--samples", type=int, default=250, help="lines that are timed")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
