@@ -12,6 +12,7 @@ from stackward.catalog.redact import redact
 from stackward.core.state import LogMemory
 from stackward.errors import JournalError
 from stackward.model.entry import Entry, EntryKind
+from stackward.model.guest import LogPosition
 from stackward.ports import Clock, Journal, Log
 
 DEADLINE_SECONDS = 10.0
@@ -76,22 +77,26 @@ class Notebook:
         changed = {
             name: log
             for name, log in logs.items()
-            if log is not (saved := self._logs_saved.get(name))
-            and (is_due or saved is None or not _counts_the_same(log, saved))
-            and log.read_to is not None
+            if _is_to_save(log, self._logs_saved.get(name), is_due=is_due)
         }
         if is_due:
             self._positions_saved_at = now
         if not changed:
             return
+        # Noted before it is written: whoever comes meanwhile with an older state is too late.
+        self._logs_saved.update(changed)
+        is_saved = False
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 await self._journal.save_logs(changed)
+            is_saved = True
         except (JournalError, TimeoutError) as trouble:
             # Most of the time nothing else is written: this is where a full disk shows first.
             self._note_trouble(trouble)
-        else:
-            self._logs_saved.update(changed)
+        finally:
+            if not is_saved:
+                for name in changed:
+                    self._logs_saved.pop(name, None)
 
     def _note_trouble(self, trouble: Exception) -> None:
         reason = str(trouble) or "no answer within the deadline"
@@ -107,6 +112,20 @@ def _redacted(entry: Entry) -> Entry:
         text=redact(entry.text),
         evidence=tuple(redact(line) for line in entry.evidence),
     )
+
+
+def _is_to_save(log: LogMemory, saved: LogMemory | None, *, is_due: bool) -> bool:
+    if log is saved or log.read_to is None:
+        return False
+    if saved is None or saved.read_to is None:
+        return True
+    if _place(log.read_to) < _place(saved.read_to):
+        return False  # somebody who had read on has saved it already
+    return is_due or not _counts_the_same(log, saved)
+
+
+def _place(position: LogPosition) -> tuple[int, int]:
+    return (position.generation, position.offset)
 
 
 def _counts_the_same(one: LogMemory, other: LogMemory) -> bool:

@@ -53,7 +53,8 @@ class Picture:
                 self._fold_source(event)
                 return ()
             case ManagementLogTold():
-                told = fold_management_log(self.management_logs.get(event.name), event)
+                known = self.management_logs.get(event.name)
+                told = fold_management_log(known or self._remembered.recall_log(event.name), event)
                 self.management_logs[event.name] = told
                 return ()
             case _:

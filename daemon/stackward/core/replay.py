@@ -12,6 +12,7 @@ from stackward.core.ladder import DISRUPTIVE
 from stackward.core.policy import Policy
 from stackward.core.reduce import fold_zone_actions, reduce
 from stackward.core.state import Episode, LogMemory, TargetState
+from stackward.model.correlation import ManagementLog
 from stackward.model.entry import Entry, EntryKind, StoredEntry
 from stackward.model.event import StepBegun, StepFinished, StepStarted
 from stackward.model.identity import IntentId, TargetId, VmRole, ZoneId
@@ -53,6 +54,19 @@ class Remembered:
             last_action_at=known.last_action_at,
             withdrawn_at=known.withdrawn_at,
             advised_at=known.advised_at,
+        )
+
+    def recall_log(self, name: str) -> ManagementLog | None:
+        """A management server's log that an earlier run has read; None: none has."""
+        saved = self.logs.get(name)
+        if saved is None:
+            return None
+        return ManagementLog(
+            name=name,
+            is_followed=False,
+            position=saved.read_to,
+            gaps=saved.gaps,
+            gap_bytes=saved.gap_bytes,
         )
 
     def keep(self, state: TargetState, now: datetime) -> "Remembered":

@@ -168,7 +168,8 @@ class LocalTail:
     def _advance(self, file: LogFile) -> bool:
         seen = self._past.seen()
         slots, is_itself = seen.slots, False
-        number, gap = self._find_own(slots, file) + 1, 0
+        gap: int | str = 0
+        number = self._find_own(slots, file) + 1
         if number <= len(slots):
             is_itself = bool(self._fingerprint[1])
         else:

@@ -157,6 +157,21 @@ async def test_what_counts_is_saved_at_once_and_a_place_when_its_time_has_come()
 
 
 @virtually
+async def test_an_older_state_of_a_log_never_takes_the_place_of_a_newer_one():
+    desk = Desk()
+    newer = a_log(5, ready=2)
+    await desk.notebook.save_logs({"vm": newer})
+    await desk.clock.sleep(6)
+    await desk.notebook.save_logs({"vm": a_log(4, ready=1)})
+    assert await desk.journal.logs() == {"vm": newer}
+    another = a_log(7, ready=3)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(desk.notebook.save_logs({"vm": another}))
+        group.create_task(desk.notebook.save_logs({"vm": a_log(6, ready=2)}))
+    assert await desk.journal.logs() == {"vm": another}
+
+
+@virtually
 async def test_a_log_that_never_changes_is_saved_again_now_and_then():
     desk = Desk()
     log = a_log(1)

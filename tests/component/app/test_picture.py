@@ -5,11 +5,12 @@ from datetime import timedelta
 
 from stackward.app.picture import Picture
 from stackward.core.replay import Remembered
-from stackward.model.event import SourceTold, StepBegun, TargetsListed
+from stackward.core.state import LogMemory
+from stackward.model.event import ManagementLogTold, SourceTold, StepBegun, TargetsListed
 from stackward.model.identity import HostId, IntentId
 from stackward.model.plan import ActionName
 from stackward.model.verdict import Passed, ProbeName, Source
-from tests.builders import NOW, VM, ZONE, a_sick_state, a_target, an_inventory, observed
+from tests.builders import NOW, VM, ZONE, a_position, a_sick_state, a_target, an_inventory, observed
 
 HOUR = timedelta(hours=1)
 
@@ -98,3 +99,11 @@ def test_a_listing_by_the_new_clock_that_came_before_the_jump_was_seen_is_not_mo
     assert picture.targets[VM].first_seen_at <= later
     picture.fold(TargetsListed(an_inventory(a_target(host_id=None), at=later)), later, HOUR)
     assert picture.targets[VM].target.host_id is None  # it is listed on
+
+
+def test_a_management_log_goes_on_with_the_gaps_of_an_earlier_run():
+    saved = LogMemory(read_to=a_position(500), gaps=2, gap_bytes=77)
+    picture = Picture(Remembered(logs={"ms-1": saved}))
+    picture.fold(ManagementLogTold(name="ms-1", is_followed=True, at=NOW, gaps=1), NOW, HOUR)
+    log = picture.management_logs["ms-1"]
+    assert (log.gaps, log.gap_bytes, log.position) == (3, 77, a_position(500))

@@ -65,7 +65,7 @@ async def test_a_reader_that_is_broken_is_found_out(tmp_path, monkeypatch, bug, 
     bug(monkeypatch)
     assert await is_found_out(
         lambda number: follow_while_it_rotates(
-            tmp_path / f"log-{number}", "local", manner, ROTATIONS, f"bug {number}", deadline=30
+            tmp_path / f"log-{number}", "local", manner, ROTATIONS, f"bug {number}", deadline=10
         )
     )
 
