@@ -27,7 +27,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench_polls import cpu_of, drain, end, start, until_exists  # noqa: F401  beside this file
+from bench_polls import cpu_of, drain, end, start
 
 GOAL_SECONDS = 0.250
 CONNECTED_WITHIN_SECONDS = 60

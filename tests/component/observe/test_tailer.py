@@ -349,8 +349,8 @@ async def test_the_counters_of_a_log_go_on_when_it_is_followed_anew():
 async def test_a_chunk_with_more_behind_it_tells_how_far_back_it_is():
     tail = Tail()
     async with tail.running():
-        tail.write(READY, FRAME)
-        tail.script[-1] = replace(tail.script[-1], behind_bytes=4096)
+        chunk = tail.write(READY, FRAME)
+        tail.script[-1] = replace(chunk, behind_bytes=4096)
         await asyncio.sleep(1)
     flow = tail.told[-1].flow
     assert flow is not None
