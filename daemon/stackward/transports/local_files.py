@@ -247,7 +247,7 @@ def _joined(row: list[str], other: list[str]) -> list[str]:
 
 def _written_at(slot: str) -> int:
     try:
-        return os.stat(actual(slot)).st_mtime_ns  # noqa: PTH116
+        return Path(actual(slot)).stat().st_mtime_ns
     except OSError:
         return 0
 
