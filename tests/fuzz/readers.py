@@ -14,6 +14,7 @@ from random import Random
 
 from stackward.catalog.log_files import FileAssembler, LogSource, guess_role, guess_source
 from stackward.catalog.log_tail import LogTailSettings, RawChunk, TailGarbled, TailReader
+from stackward.catalog.mentions import NAMED_MAX, mentions_in, names_by_request, taught_in_lines
 from stackward.catalog.records import Record, RecordAssembler, RecordLimits
 from stackward.catalog.redact import redact
 from stackward.catalog.sieve import Sieve
@@ -275,6 +276,31 @@ def read_sieve(data: bytes) -> None:
         pass
 
 
+# --- of whom a management server speaks ----------------------------------------------------------
+
+
+def check_mentions(data: bytes) -> None:
+    _, body = split(data)
+    before = 0
+    for named in names_by_request(body):
+        assert before < named.line <= body.count(b"\n") + 1, "a line is named twice, or is none"
+        before = named.line
+    for line in lines_of(body):
+        told = mentions_in(line.decode("utf-8", "replace"))
+        assert max(map(len, (told.names, told.numbers, told.addresses, told.taught))) <= NAMED_MAX
+    assert all(row.isdigit() for row, _ in taught_in_lines(body))
+
+
+def read_mentions(data: bytes) -> None:
+    _, body = split(data)
+    for line in lines_of(body):
+        mentions_in(line.decode("utf-8", "replace"))
+    for _ in names_by_request(body):
+        pass
+    for _ in taught_in_lines(body):
+        pass
+
+
 # --- redaction -----------------------------------------------------------------------------------
 
 
@@ -379,6 +405,7 @@ READERS: Mapping[str, Reader] = {
         Reader("files", check_files, read_files),
         Reader("signatures", check_signatures, read_signatures),
         Reader("sieve", check_sieve, read_sieve, prepare=prepare_sieve),
+        Reader("mentions", check_mentions, read_mentions),
         Reader("redact", check_redact, read_redact, is_given_whole=True),
         Reader("tail", check_tail, read_tail),
     )

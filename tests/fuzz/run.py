@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.fuzz.growth import check_memory, check_time
 from tests.fuzz.seeds import seeds
 
+ROOMS = ("log_files", "log_tail", "mentions", "records", "redact", "sieve", "signatures")
 STARTED = time.monotonic()
 ONE_INPUT_SECONDS = 60  # by the wall clock, on a machine that may have others to serve
 MEMORY_MB = 1500
@@ -53,7 +54,7 @@ def look_for_findings(name: str, seconds: float, keep: Path) -> None:
     atheris = importlib.import_module("atheris")  # not to be had everywhere
     with atheris.instrument_imports(include=["stackward"]):
         # What is imported here is traced; the rest of the program is not what is looked into.
-        for room in ("log_files", "log_tail", "records", "redact", "sieve", "signatures"):
+        for room in ROOMS:
             importlib.import_module(f"stackward.catalog.{room}")
     with atheris.instrument_imports(include=["tests"]):
         importlib.import_module("tests.fuzz.planted")
