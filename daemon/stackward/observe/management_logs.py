@@ -4,7 +4,8 @@ A log that cannot be followed is told, and is no sickness of anything. Each is r
 records joined as the files' are; what is held for its trace waits for a moment and no longer. The
 server's clock is measured by the lines themselves: one that was just read was just written.
 
-The containment wall stands round one record: it is counted, and the place moves on.
+Containment walls stand round one record, which is counted and the place moves on, and round one
+log: what it says only adds words, so nothing of it may end the daemon.
 """
 
 import asyncio
@@ -111,6 +112,10 @@ class ManagementLogs:
                 reason = "it ended"
             except TransportError as trouble:
                 reason = str(trouble)
+            except Exception as crash:  # the wall round one log: it only adds words
+                self._equipment.walls.hit("management-log")
+                self._equipment.log.exception("management log could not be read", name=log.name)
+                reason = f"its reader crashed: {type(crash).__name__}"
             finally:
                 reader.close()
             reader.tell_state(is_followed=False, detail=reason)

@@ -1,6 +1,7 @@
 """Logs of management servers are followed, measured, joined with the VMs, and never block."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -12,6 +13,7 @@ from stackward.config.patterns import load_patterns
 from stackward.errors import Unreachable
 from stackward.model.correlation import Concern, LogLine
 from stackward.model.event import ManagementLogTold, ManagementSaid
+from stackward.model.guest import LogChunk, LogPosition
 from stackward.model.sighting import EventClass
 from stackward.observe.management_logs import (
     ClockMeter,
@@ -352,3 +354,34 @@ async def test_what_was_destroyed_before_it_was_read_is_told():
         await asyncio.sleep(1)
     told = desk.tower.told(ManagementLogTold)
     assert (sum(one.gaps for one in told), sum(one.gap_bytes for one in told)) == (1, 700)
+
+
+class CrashingFiles(MemoryLogFiles):
+    """An adapter with a bug."""
+
+    async def follow(self, name: str, resume: LogPosition | None) -> AsyncIterator[LogChunk]:
+        if name:
+            raise ZeroDivisionError("a bug in an adapter")
+        yield self._chunk(name, 0, 0)
+
+
+@virtually
+async def test_a_reader_that_crashes_is_told_and_tried_again_and_ends_nothing_else():
+    desk = Desk()
+    desk.logs = ManagementLogs(
+        [
+            FollowedLog(name="bad", zone=UTC, files=CrashingFiles(desk.tower.clock)),
+            FollowedLog(name="ms-1", zone=UTC, files=desk.files),
+        ],
+        desk.tower.equipment,
+        ManagementLogsSettings(),
+        patterns(),
+    )
+    async with desk.running():
+        await asyncio.sleep(5)
+        desk.say("Console proxy agent disconnected, proxy: v-13-VM")
+        await asyncio.sleep(1)
+    assert desk.tower.equipment.walls.hits["management-log"] >= 2
+    assert [line.log for line in desk.lines_of(CPVM)] == ["ms-1"]
+    told = [one for one in desk.tower.told(ManagementLogTold) if one.name == "bad"]
+    assert told[-1].detail == "its reader crashed: ZeroDivisionError"
