@@ -28,7 +28,8 @@ from stackward.model.sighting import Sighting
 LINE_BYTES_TRUSTED = 8000
 # So many lines of one look are worth a second look at all their messages together.
 STORM_LINES_MIN = 40
-SLICE_BYTES_MAX = 32 * 1024
+SLICE_BYTES_MAX = 256 * 1024
+STEP_BYTES = 48 * 1024
 SLICE_LINES_MAX = 1000
 
 # A head that both assemblers read alike, with more than a blank behind its thread, which ends at
@@ -89,6 +90,10 @@ class Sieve:
 
     def read(self, data: bytes, seen_at: datetime) -> Iterator[Hit]:
         """What is hit in these lines, in their order. The last record stays open."""
+        return (hit for hit in self.steps(data, seen_at) if hit is not None)
+
+    def steps(self, data: bytes, seen_at: datetime) -> Iterator[Hit | None]:
+        """The same, with None now and then, where others may have their turn."""
         if self._search is None or not self.is_in_haste:
             yield from self._taken(data, 0, len(data), seen_at)
             return
@@ -99,19 +104,18 @@ class Sieve:
             return
         yield from self.judged(assembler.close(), seen_at)
         last = self._head_before(data, size, first)
-        at = first
         odd = frozenset(_odd_lines(data))
-        parts = self._every_part if self._is_storm else self._marked_parts
-        for lines, begin, end in parts(data, first, last, odd):
+        at = first
+        for lines, begin, end in self._parts(data, first, last, odd):
             if lines:
                 yield from self._confirmed(data, at, lines, seen_at)
                 at = lines[-1].start()
-            if begin == end:
-                continue
-            assembler.pass_by(data, at, begin)
-            yield from self._taken(data, begin, end, seen_at)
-            yield from self.judged(assembler.close(), seen_at)
-            at = end
+            if begin < end:
+                assembler.pass_by(data, at, begin)
+                yield from self._taken(data, begin, end, seen_at)
+                yield from self.judged(assembler.close(), seen_at)
+                at = end
+            yield None
         assembler.pass_by(data, at, last)
         yield from self._taken(data, last, size, seen_at)
 
@@ -138,21 +142,30 @@ class Sieve:
     def _taken(self, data: bytes, start: int, end: int, seen_at: datetime) -> Iterator[Hit]:
         return self.judged(self._assembler.lines(data, start, end), seen_at)
 
-    def _marked_parts(
+    def _parts(
         self, data: bytes, start: int, last: int, odd: frozenset[int]
     ) -> Iterator[tuple[list[_Line], int, int]]:
         """What may matter: records of one line each, and then the lines of other records.
 
-        All between the heads at `start` and `last`.
+        All between the heads at `start` and `last`, in steps.
         """
+        at = start
+        while at < last:
+            parts = self._every_part if self._is_storm else self._marked_parts
+            step = data.rfind(b"\n", at, at + STEP_BYTES) + 1 or data.index(b"\n", at) + 1
+            stop = self._head_from(data, min(step, last))
+            yield from parts(data, at, stop, odd)
+            at = stop
+
+    def _marked_parts(
+        self, data: bytes, start: int, last: int, odd: frozenset[int]
+    ) -> Iterator[tuple[list[_Line], int, int]]:
         lines: list[_Line] = []
         at = start
-        for end in self._marked(data, start, odd):
-            begin = data.rfind(b"\n", at, end - 1) + 1 or at
-            if begin >= last:
-                break
+        for end in self._marked(data, start, last, odd):
             if end <= at:
                 continue
+            begin = data.rfind(b"\n", at, end - 1) + 1 or at
             line = None if end in odd else _LINE.match(data, begin)
             if line is not None and self._is_head(data, end):
                 lines.append(line)
@@ -249,12 +262,13 @@ class Sieve:
                 break
         return end
 
-    def _marked(self, data: bytes, start: int, odd: frozenset[int]) -> Iterable[int]:
-        """The ends of the lines behind `start` that may be hit."""
+    def _marked(self, data: bytes, start: int, stop: int, odd: frozenset[int]) -> Iterable[int]:
+        """The ends of the lines of this part that may be hit."""
         assert self._search is not None
-        ends = dict.fromkeys([end for _, end in self._search.find(data) if end > start])
+        found = self._search.find(data[start:stop])
+        ends = dict.fromkeys([start + end for _, end in found])
         if odd:
-            return sorted({*ends, *(end for end in odd if end > start)})
+            return sorted({*ends, *(end for end in odd if start < end <= stop)})
         return ends
 
 

@@ -11,7 +11,7 @@ VM feels through the window of its channel.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -133,9 +133,13 @@ class Tailer:
         reader.begin(self.signatures, chunk)
         patience = _Patience(self._clock)
         for start, end, lines in slices(chunk.data):
-            reader.read_slice(chunk, start, end)
             self.lines += lines
             reader.lines += lines
+            for hit in reader.read_slice(chunk, start, end):
+                if hit is None:
+                    await patience.breathe()
+                else:
+                    reader.telling.add(hit)
             await patience.breathe()
         reader.end(chunk)
         await self._tell(reader, chunk.gap_bytes_min, patience)
@@ -224,13 +228,12 @@ class _LogReader:
         self.place = chunk.end
         self._add(self.sieve.judged(self.assembler.enter(chunk), self.at))
 
-    def read_slice(self, chunk: LogChunk, start: int, end: int) -> None:
-        """Some whole lines of the chunk."""
-        data = chunk.data[start:end]
-        self.assembler.enter(
-            replace(chunk, data=data, start=_moved(chunk.start, start), gap_bytes_min=0)
-        )
-        self._add(self.sieve.read(data, self.at))
+    def read_slice(self, chunk: LogChunk, start: int, end: int) -> Iterator[Hit | None]:
+        """Some whole lines of the chunk; None where others may have their turn."""
+        whole = start == 0 and end == len(chunk.data)
+        part = chunk if whole else _part(chunk, start, end)
+        self.assembler.enter(part)
+        return self.sieve.steps(part.data, self.at)
 
     def end(self, chunk: LogChunk) -> None:
         """The chunk was read."""
@@ -283,8 +286,9 @@ class _LogReader:
         self._crashed(self, error)
 
 
-def _moved(position: LogPosition, by: int) -> LogPosition:
-    return replace(position, offset=position.offset + by)
+def _part(chunk: LogChunk, start: int, end: int) -> LogChunk:
+    place = replace(chunk.start, offset=chunk.start.offset + start)
+    return replace(chunk, data=chunk.data[start:end], start=place, gap_bytes_min=0)
 
 
 class _Patience:
