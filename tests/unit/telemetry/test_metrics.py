@@ -18,7 +18,10 @@ from stackward.model.log_flow import DropReason, LogFlow, LogHabit
 from stackward.model.plan import Plan
 from stackward.model.sighting import EventClass
 from stackward.model.verdict import ProbeName, Sign, Unknown
-from stackward.telemetry.metrics import FLEET, PER_VM, Kind, MetricsPage
+from stackward.telemetry.fleet_metrics import FLEET
+from stackward.telemetry.metrics import MetricsPage
+from stackward.telemetry.samples import Kind
+from stackward.telemetry.vm_metrics import PER_VM
 
 
 def a_snapshot(*states, **changes):
