@@ -6,8 +6,8 @@ real bash, which runs the same text that is sent into a real VM (only sshd is as
 daemon, in another process, follows every log and asks every VM for its facts. Then, one VM after
 another and at odd moments, a line that tells an event is appended to a VM's log, and /metrics is
 asked (for that one family of metrics) until the counter of that event in that VM has grown. Taken
-is the moment when the answer that shows it is complete. Every third line is an error that a trace could follow, so it waits for
-the rest of itself; every third one is an error with its trace.
+is the moment when the answer that shows it is complete. Every third line is an error that a trace
+could follow, so it waits for the rest of itself; every third one is an error with its trace.
 The load of the machine is told, with what each side takes of it.
 """
 
@@ -123,7 +123,8 @@ def measure(
             (cpu_of(daemon.pid), cpu_of(cloud), bashes_cpu(cloud)),
             strict=True,
         ):
-            print(f"  {(now - before) / seconds:6.1%} of a core: {who}")
+            share = (now - before) / seconds
+            print(f"  {share:6.1%} of a core: {who} ({share / vms:.2%} for each VM)")
         print(
             f"  {page.asked / seconds:.0f} scrapes a second, {page.took / page.asked * 1e3:.1f} ms "
             f"each; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {seconds:.0f} s"
