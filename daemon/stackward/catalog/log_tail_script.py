@@ -266,6 +266,7 @@ resettle() {
   local kind=$1 next name old was
   placed=''
   while :; do
+    until [[ -f $log ]]; do pause "$poll"; done
     look; was=$seen_names
     find_before || slot=-1
     next=$(( slot + 1 ))
@@ -512,6 +513,7 @@ line_end() {
 start() {
   local begin=0 was
   if [[ -n $fp_identity ]]; then
+    [[ -f $log ]] || (( missed < 3 )) || return 1
     found && return 0
     # While names are moving it may be anywhere: look again before it is lost.
     unmoved "$was" || return 1
@@ -521,8 +523,8 @@ start() {
     resettle lost
     return
   fi
-  look; was=$seen_names
   open_name "$log" || { missed=1; return 1; }
+  look; was=$seen_names
   # A file that came to be while we waited for it is new from its first byte on.
   (( missed )) || line_end || return 1
   note_before "${#past[@]}"
@@ -560,6 +562,7 @@ follow() {
     [[ -n $packed ]] || (( ++idle % 5 )) || whole || truncated
     if [[ $log -ef /proc/self/fd/3 ]]; then calm=0; continue; fi
     (( ++calm >= grace )) || continue
+    if [[ ! -f $log ]] && { list_past; ! find_own; }; then calm=$(( grace - 10 )); continue; fi
     still_there || continue
     drain && continue
     if advance; then calm=0

@@ -170,6 +170,8 @@ class LocalTail:
         slots, is_itself = seen.slots, False
         gap: int | str = 0
         number = self._find_own(slots, file) + 1
+        if number > len(slots) and not self._past.has_log:
+            return False
         if number <= len(slots):
             is_itself = bool(self._fingerprint[1])
         else:
@@ -207,6 +209,8 @@ class LocalTail:
     def _resettle(self, kind: str) -> None:
         """The place is lost: go on behind the file that lay before it."""
         self._unfinished = partial(self._resettle, kind)
+        if not self._past.has_log:
+            return
         seen, old = self._past.seen(), self._before
         number = self._behind_before(seen.slots)
         opened = self._past.open_slot(seen.slots, number)
@@ -317,19 +321,22 @@ class LocalTail:
         return False
 
     def _start(self) -> None:
-        if self._resume is not None:
-            seen = self._past.seen()
-            is_placed = self._find(self._resume, seen)
-            # While names are moving it may be anywhere: look again before it is lost.
-            self._missed += not is_placed and self._past.seen() == seen
-            if not is_placed and self._missed >= TRIES and self._past.has_log:
-                self._resettle("lost")
-        else:
-            is_placed = self._begin()
-            self._missed += not is_placed
+        if self._resume is None:
+            self._missed += not self._begin()
+        elif self._missed < TRIES or self._past.has_log:
+            self._search(self._resume)
         if self._file is None and not self._is_waiting:
             self._is_waiting = True
             self._say("W")
+
+    def _search(self, resume: LogPosition) -> None:
+        seen = self._past.seen()
+        if self._find(resume, seen):
+            return
+        # While names are moving it may be anywhere: look again before it is lost.
+        self._missed += self._past.seen() == seen
+        if self._missed >= TRIES and self._past.has_log:
+            self._resettle("lost")
 
     def _begin(self) -> bool:
         """No place is known: begin at the end, or at the first byte of what was waited for."""
