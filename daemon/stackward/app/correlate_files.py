@@ -35,6 +35,7 @@ from stackward.observe.joining import Directory, Joined, Joiner
 GUESS_LINES = 400
 LINE_BYTES_MAX = 32 * 1024
 SERVER = "management server"
+NAMELESS = "the VM"  # no file says its name, nor that of another
 AFTER_TROUBLE = timedelta(minutes=5)
 _VM = TargetId("the VM")
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -43,7 +44,7 @@ _GZIP = b"\x1f\x8b"
 
 
 class NoVmError(Exception):
-    """The files do not say of which VM they are to be read."""
+    """The files name several VMs, and do not say of which they are to be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,12 +158,14 @@ def _name(learned: _Learned, told: Sequence[Sighting]) -> str:
     if learned.own:
         return learned.own.most_common(1)[0][0]
     for row in _agent_rows(told):
-        if row in learned.rows:
+        if learned.rows.get(row) in learned.others:
             return learned.rows[row]
     if len(learned.others) == 1:
         return next(iter(learned.others))
+    if not learned.others:
+        return NAMELESS
     known = ", ".join(name for name, _ in learned.others.most_common(10))
-    raise NoVmError(f"say of which VM, by --vm; the files name {known or 'none'}")
+    raise NoVmError(f"say of which VM, by --vm; the files name {known}")
 
 
 def _agent_rows(told: Sequence[Sighting]) -> list[str]:

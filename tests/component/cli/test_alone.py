@@ -303,8 +303,9 @@ def test_two_logs_are_put_on_one_time_line(shell, tmp_path):
 
 
 def test_logs_of_nobody_and_files_that_are_not_there_are_told(shell, tmp_path):
-    empty = tmp_path / "cloud.log"
-    empty.write_text("nothing\n")
+    empty = tmp_path / "ms.log"
+    head = "2026-03-01 12:00:00,000 INFO  [c.c.a.m.AgentManagerImpl] (x:ctx-1) (logid:1)"
+    empty.write_text(f"{head} about s-1-VM\n{head} about v-2-VM\n")
     said = shell("logs", "correlate", empty)
     assert (said.code, "--vm" in said.err) == (Exit.USAGE, True)
     said = shell("logs", "correlate", tmp_path / "none")

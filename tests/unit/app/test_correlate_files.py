@@ -130,7 +130,7 @@ def test_what_comes_after_the_moment_asked_for_is_left_out(tmp_path):
     assert all(line.at <= early for line in found.timeline)
 
 
-def test_files_that_name_several_vms_or_none_need_a_word(tmp_path):
+def test_files_that_name_several_vms_need_a_word(tmp_path):
     log = tmp_path / "ms.log"
     head = "2026-03-01 12:00:00,000 INFO  [c.c.a.m.AgentManagerImpl] (x:ctx-1) (logid:1)"
     log.write_text(f"{head} about s-1-VM\n{head} about v-2-VM\n")
@@ -150,5 +150,14 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path):
 def test_a_file_without_events_gives_an_outcome_all_the_same(tmp_path):
     empty = tmp_path / "cloud.log"
     empty.write_text("nothing\n\n" * 10)
-    found = correlate_files([str(empty)], Asked(vm="s-1-VM")).correlation
-    assert found.culprit is Culprit.UNDECIDED
+    found = correlate_files([str(empty)], Asked())
+    assert (found.vm, found.correlation.culprit) == ("the VM", Culprit.UNDECIDED)
+
+
+def test_a_log_that_names_nobody_is_joined_by_the_row_of_its_agent(tmp_path):
+    files = write(tmp_path, "vm")
+    management = Path(files[0])
+    management.write_text(management.read_text().replace("(s-12-VM)", "(x)"))
+    found = correlate_files(files, Asked())
+    assert found.vm == "the VM"
+    assert {line.origin.value for line in found.correlation.timeline} == {"vm", "management-server"}
