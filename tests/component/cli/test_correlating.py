@@ -12,7 +12,7 @@ from stackward.rehearsal.server import Rehearsal
 from stackward.rehearsal.settings import QUICK, RehearsalSettings
 from tests.component.cli.shell import a_daemon
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 WITHIN_SECONDS = 120.0
 VM = "s-1-VM"
 
