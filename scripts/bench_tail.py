@@ -27,7 +27,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench_polls import cpu_of, drain, end, start
+from bench_polls import cpu_of, drain, end, start, value
 
 GOAL_SECONDS = 0.250
 CONNECTED_WITHIN_SECONDS = 60
@@ -128,6 +128,13 @@ def measure(
         print(
             f"  {page.asked / seconds:.0f} scrapes a second, {page.took / page.asked * 1e3:.1f} ms "
             f"each; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {seconds:.0f} s"
+        )
+        lag = page.read("stackward_loop_lag_seconds").decode()
+        p99, longest = (
+            value(lag, f'stackward_loop_lag_seconds{{quantile="{q}"}}') for q in ("0.99", "1")
+        )
+        print(
+            f"  the daemon's loop over its last 40 s: lag p99 {p99 * 1e3:.0f} ms, at most {longest * 1e3:.0f} ms"
         )
         return waits
     finally:
