@@ -625,6 +625,15 @@ async def test_what_is_no_file_is_waited_for(follow, log, tmp_path):
         assert tail.gaps == []
 
 
+async def test_what_is_no_file_is_waited_for_from_the_start(follow, log, tmp_path):
+    os.mkfifo(log)
+    async with follow(tmp_path) as tail:
+        await tail.until(lambda it: it.reader.is_waiting)
+        log.unlink()
+        append(log, b"1")
+        await tail.sees(b"1")
+
+
 async def test_a_packed_file_that_breaks_off_is_a_gap(follow, log, tmp_path):
     append(log, *numbered("first", 10))
     place = await place_in(follow, tmp_path)

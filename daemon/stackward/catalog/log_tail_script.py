@@ -254,7 +254,7 @@ place() {
 
 # Open what has this name now. True: it still has it.
 open_name() {
-  { exec 3<"$1"; } || return 1
+  [[ -f $1 ]] && { exec 3<"$1"; } || return 1
   [[ -f /proc/self/fd/3 && $1 -ef /proc/self/fd/3 ]] || return 1
   packed=''
   [[ $1 != *.gz || $1 == "$log" ]] || packed=.gz

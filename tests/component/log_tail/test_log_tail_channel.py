@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from tests.component.log_tail.following import NONCE, SETTINGS, following
@@ -36,6 +37,28 @@ async def test_a_closed_channel_ends_the_script(log, tmp_path):
         assert tail.process.stdin is not None
         tail.process.stdin.close()
         await tail.ended()
+
+
+def pages_of_children(pid: int) -> int:
+    """The page faults of all children that ended (proc(5), cminflt): each costs some."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[8])
+
+
+@pytest.mark.parametrize("case", ["idle", "little", "missing", "deleted"])
+async def test_a_tail_that_finds_nothing_or_little_starts_no_process(log, tmp_path, case):
+    if case != "missing":
+        append(log, b"x" * 300)
+    async with following(tmp_path) as tail:
+        await tail.until(lambda it: bool(it.chunks) or it.reader.is_waiting)
+        if case == "deleted":
+            log.unlink()
+        await asyncio.sleep(0.5)  # what there was to find out is found out
+        before = pages_of_children(tail.process.pid)
+        for _ in range(10):
+            if case == "little":
+                append(log, b"y" * 100)
+            await asyncio.sleep(0.05)
+        assert pages_of_children(tail.process.pid) == before
 
 
 async def test_half_a_script_does_nothing(log, tmp_path):
