@@ -288,7 +288,7 @@ def measured(command: list[str], **options: object) -> tuple[str, float]:
 
 def stackward(file: Path) -> Reading:
     command = [sys.executable, "-m", "stackward", "logs", "bench", str(file)]
-    output, cpu = measured([*command, "--source", "cloud", "--format", "json"])
+    output, cpu = measured([*command, "--format", "json"])
     told = json.loads(output)
     return Reading(told["lines"], told["bytes"], cpu, Counter(told["events"]))
 

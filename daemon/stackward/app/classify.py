@@ -10,7 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from io import BufferedReader
 from os import fstat
@@ -24,10 +24,12 @@ from stackward.catalog.log_files import (
     guess_role,
     guess_source,
 )
-from stackward.catalog.sieve import Sieve
+from stackward.catalog.records import RecordAssembler
+from stackward.catalog.sieve import Sieve, slices
 from stackward.catalog.signatures import Hit, LogRole, SignatureSet
 from stackward.catalog.telling import Telling
 from stackward.config.patterns import load_patterns
+from stackward.model.guest import LogChunk, LogPosition
 from stackward.model.sighting import EventClass, Sighting
 
 BLOCK_BYTES = 256 * 1024
@@ -39,6 +41,9 @@ SHORT_BYTES = 4 << 20
 ODD_SHARE_MAX = 0.1
 _GZIP = b"\x1f\x8b"
 _ODD = bytes(set(range(32)) - set(b"\x00\t\n\x0b\x0c\r\x1b")) + b"\x7f"
+
+
+_NOWHERE = LogPosition(device_inode="", fingerprint="", fingerprint_bytes=0, generation=0, offset=0)
 
 
 class UnreadableError(Exception):
@@ -64,8 +69,8 @@ class Measure:
     told: int = 0
     events: Counter[EventClass] = field(default_factory=Counter)
 
-    def take(self, data: bytes, sieve: Sieve, hits: Iterable[Hit], seen_at: datetime) -> None:
-        """A stretch of whole lines, and what is hit in it."""
+    def take(self, sieve: Sieve, hits: Iterable[Hit], seen_at: datetime) -> None:
+        """What is hit in a stretch of whole lines."""
         telling = Telling()
         for hit in hits:
             telling.add(hit)
@@ -74,7 +79,6 @@ class Measure:
             self.events[hit.event] += 1
             sieve.tell(hit, seen_at)
         self.events += telling.counted
-        self.size_bytes += len(data)
 
 
 class Classifier:
@@ -123,22 +127,26 @@ class Classifier:
         rest = sieve.judged(assembler.close(), written_at)
         yield from self._told(file, sieve, rest, written_at)
 
-    def measure(
-        self, file: str, source: LogSource | None = None, role: LogRole | None = None
-    ) -> Measure:
-        """Read one file as the daemon reads a log, and count. UnreadableError ends it."""
-        measure = Measure()
+    def measure(self, file: str, role: LogRole | None = None) -> Measure:
+        """Read a system VM's log as the daemon reads it, and count. UnreadableError ends it."""
+        measure, assembler = Measure(), RecordAssembler()
+        sieve = Sieve(self._signatures_for(LogSource.CLOUD), role, assembler, _crash)
         try:
             with _opened(file) as (stream, written_at):
-                first = stream.read(BLOCK_BYTES)
-                source = source or guess_source(_beginning(first))
-                sieve, assembler = self._sieve(source, role, written_at)
-                for data in _blocks(stream, first):
-                    measure.take(data, sieve, sieve.read(data, written_at), written_at)
-                measure.take(b"", sieve, sieve.judged(assembler.close(), written_at), written_at)
+                for data in _blocks(stream, stream.read(BLOCK_BYTES)):
+                    for start, end, lines in slices(data):
+                        place = replace(_NOWHERE, offset=measure.size_bytes)
+                        part = LogChunk(
+                            data=data[start:end], start=place, end=place, received_at=written_at
+                        )
+                        assembler.enter(part)
+                        measure.take(sieve, sieve.read(part.data, written_at), written_at)
+                        measure.lines += lines
+                        measure.size_bytes += end - start
+                measure.take(sieve, sieve.judged(assembler.close(), written_at), written_at)
         except (OSError, EOFError, zlib.error) as error:
             raise _unreadable(file, error) from error
-        measure.lines, measure.unparsed = assembler.number, assembler.orphans
+        measure.unparsed = assembler.orphans
         return measure
 
     def _sieve(

@@ -15,7 +15,7 @@ Rules of the room:
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime, tzinfo
 from itertools import repeat
 from typing import Protocol
@@ -60,8 +60,8 @@ class Assembler(Protocol):
     def head(self, line: bytes, place: int) -> Record | None: ...
 
 
-_Line = re.Match[bytes]
-"""A record that is one line, newline and all."""
+_Line = tuple[re.Match[bytes], Collection[int]]
+"""A record that is one line, newline and all, and what may hit it."""
 
 
 class Sieve:
@@ -85,7 +85,7 @@ class Sieve:
         self._broken = broken
         self._unsure = sorted(self._search.unsure) if self._search else []
         self._allowed: dict[tuple[bytes, bytes], Sequence[bool]] = {}
-        self._is_storm = False
+        self._is_storm = self._has_returns = False
         self.is_in_haste = True
 
     def read(self, data: bytes, seen_at: datetime) -> Iterator[Hit]:
@@ -105,11 +105,12 @@ class Sieve:
         yield from self.judged(assembler.close(), seen_at)
         last = self._head_before(data, size, first)
         odd = frozenset(_odd_lines(data))
+        self._has_returns = b"\r" in data
         at = first
         for lines, begin, end in self._parts(data, first, last, odd):
             if lines:
                 yield from self._confirmed(data, at, lines, seen_at)
-                at = lines[-1].start()
+                at = lines[-1][0].start()
             if begin < end:
                 assembler.pass_by(data, at, begin)
                 yield from self._taken(data, begin, end, seen_at)
@@ -162,13 +163,13 @@ class Sieve:
     ) -> Iterator[tuple[list[_Line], int, int]]:
         lines: list[_Line] = []
         at = start
-        for end in self._marked(data, start, last, odd):
+        for end, among in self._marked(data, start, last, odd):
             if end <= at:
                 continue
             begin = data.rfind(b"\n", at, end - 1) + 1 or at
             line = None if end in odd else _LINE.match(data, begin)
             if line is not None and self._is_head(data, end):
-                lines.append(line)
+                lines.append((line, among))
                 at = end
                 continue
             before, at = at, self._head_from(data, end)
@@ -185,11 +186,11 @@ class Sieve:
         while at < last:
             line = _LINE.match(data, at)
             if line is not None and line.end() not in odd:
-                lines.append(line)
+                lines.append((line, ()))
                 at = line.end()
                 continue
             # What begins no record belongs to the one before it.
-            begin = at if self._is_head(data, at) else lines.pop().start()
+            begin = at if self._is_head(data, at) else lines.pop()[0].start()
             at = self._head_from(data, data.index(b"\n", at) + 1)
             yield lines, begin, at
             lines = []
@@ -199,15 +200,20 @@ class Sieve:
         self, data: bytes, at: int, lines: list[_Line], seen_at: datetime
     ) -> Iterator[Hit]:
         """What hits these records of one line each; the assembler is `at` this place."""
-        hit, known = self._reading.hit, self._allowed
-        places = self._assembler.places(data, at, [line.start() for line in lines])
+        hit, known, is_sure = self._reading.hit, self._allowed, not self._unsure
+        places = self._assembler.places(data, at, [line.start() for line, _ in lines])
+        confirmed = self._looked_at([line[4] for line, _ in lines])
         hits = 0
-        for line, among, place in zip(lines, self._looked_at(lines), places, strict=True):
+        for (line, among), sure, place in zip(lines, confirmed, places, strict=True):
             stamp, mark, level, message = line.groups()
             allowed = known.get((mark, level)) or self._allow(mark, level)
-            number = min([each for each in among if allowed[each]], default=None)
-            if number is None or self._unsure:
-                number = self._asked(message, number, allowed)
+            number: int | None
+            if len(sure) == 1 and allowed[sure[0]] and is_sure:
+                number = sure[0]
+            else:
+                number = min([each for each in sure if allowed[each]], default=None)
+                if number is None or not is_sure:
+                    number = self._asked(message, number, allowed, among)
             if number is not None:
                 hits += 1
                 yield hit(number, stamp, seen_at, line, place)
@@ -217,27 +223,32 @@ class Sieve:
         allowed = self._allowed[mark, level] = self._reading.allowed(_FORMATS[mark], level.decode())
         return allowed
 
-    def _looked_at(self, lines: list[_Line]) -> Iterable[Sequence[int]]:
-        """What hits each of these, if they are many enough for one look at all their messages."""
-        if self._search is None or len(lines) < STORM_LINES_MIN:
-            return repeat((), len(lines))
-        messages = [line[4] for line in lines]
-        if any(message.endswith(b"\r") for message in messages):
+    def _looked_at(self, messages: list[bytes]) -> Iterable[Sequence[int]]:
+        """What hits each of these messages, if they are many enough for one look at all."""
+        if self._search is None or len(messages) < STORM_LINES_MIN:
+            return repeat((), len(messages))
+        if self._has_returns:
             messages = [message.rstrip(b"\r") for message in messages]
         return self._search.confirm(messages)
 
-    def _asked(self, message: bytes, number: int | None, allowed: Sequence[bool]) -> int | None:
-        """The signature that counts, by what RE2 says of those before `number`; None: of all."""
+    def _asked(
+        self, message: bytes, sure: int | None, allowed: Sequence[bool], among: Collection[int]
+    ) -> int | None:
+        """The signature that counts by what RE2 says: `sure` does if none before it hits.
+
+        `among` is what may hit; empty: nobody knows.
+        """
         text = message.rstrip(b"\r").decode("ascii")
+        if sure is not None:
+            among = [each for each in self._unsure if each < sure]
         try:
-            if number is None:
+            if sure is None and not among:
                 return self._reading.recognise_message(allowed, text)
-            unsure = [each for each in self._unsure if each < number]
-            sooner = self._reading.recognise_message(allowed, text, unsure)
+            number = self._reading.recognise_message(allowed, text, sorted(among))
         except Exception as error:  # the wall round one log record
             self._broken(error)
             return None
-        return number if sooner is None else sooner
+        return sure if number is None else number
 
     def _is_head(self, data: bytes, start: int) -> bool:
         """True if a record begins here whatever stands before it."""
@@ -262,14 +273,18 @@ class Sieve:
                 break
         return end
 
-    def _marked(self, data: bytes, start: int, stop: int, odd: frozenset[int]) -> Iterable[int]:
-        """The ends of the lines of this part that may be hit."""
+    def _marked(
+        self, data: bytes, start: int, stop: int, odd: frozenset[int]
+    ) -> Iterable[tuple[int, Collection[int]]]:
+        """The ends of the lines of this part that may be hit, and by what."""
         assert self._search is not None
-        found = self._search.find(data[start:stop])
-        ends = dict.fromkeys([start + end for _, end in found])
+        marks: dict[int, set[int]] = {}
+        for number, end in self._search.find(data[start:stop]):
+            marks.setdefault(start + end, set()).add(number)
         if odd:
-            return sorted({*ends, *(end for end in odd if start < end <= stop)})
-        return ends
+            marks |= {end: set() for end in odd if start < end <= stop}
+            return sorted(marks.items())
+        return marks.items()
 
 
 def slices(data: bytes) -> Iterator[tuple[int, int, int]]:

@@ -80,6 +80,7 @@ class Signature:
     match: Matcher | None
     cause: Matcher | None = None
     test: Test | None = None  # the same without captures, if that is quicker
+    has_captures: bool = True
     levels: frozenset[str] = frozenset()
     formats: frozenset[LogFormat] = frozenset()
     roles: frozenset[str] = frozenset()
@@ -199,6 +200,11 @@ class LogReading:
         self._role = role
         self._zone = zone
         self._repeated = {event for each in signatures.signatures for event in each.echoes}
+        # None: there is something to remember, or to look up.
+        self._simple = [
+            (each, None if each.echoes or each.event in self._repeated else each.event)
+            for each in signatures.signatures
+        ]
         self._last: dict[EventClass, tuple[Stamp, datetime]] = {}  # the newest behind
         self._allowed: dict[tuple[LogFormat, str | None], Sequence[bool]] = {}
 
@@ -234,9 +240,8 @@ class LogReading:
         self, number: int, stamp: Stamp, seen_at: datetime, line: re.Match[bytes], place: int
     ) -> Hit:
         """What this signature hits: a line at this place."""
-        signature = self._signatures.signatures[number]
-        event = signature.event
-        if signature.echoes or event in self._repeated:
+        signature, event = self._simple[number]
+        if event is None:
             event = self._event(signature, stamp, seen_at)
         return Hit(signature, event, None, line, place)
 
@@ -252,8 +257,10 @@ class LogReading:
 
     def tell(self, hit: Hit, record: Record, seen_at: datetime) -> Sighting:
         """A hit as a sighting."""
-        captured = hit.signature.captures(record, self._role) or {}
-        return _sighting(hit.signature, hit.event, captured, record, seen_at)
+        captured = None
+        if hit.signature.has_captures:
+            captured = hit.signature.captures(record, self._role)
+        return _sighting(hit.signature, hit.event, captured or {}, record, seen_at)
 
     def _event(self, signature: Signature, stamp: Stamp, seen_at: datetime) -> EventClass:
         """The class of this hit, which is remembered for those that echo it."""

@@ -122,18 +122,16 @@ Examples:
 )
 def bench(
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="A log file, plain or gzip; - is stdin.")
+        str,
+        typer.Argument(metavar="FILE", help="The log of a system VM, plain or gzip; - is stdin."),
     ],
-    source: Annotated[
-        Source | None, typer.Option(help="Which log it is; else by what it says.")
-    ] = None,
     role: Annotated[Role | None, typer.Option(help="Whose log; else any.")] = None,
     output: Annotated[
         Format,
         typer.Option("--format", "-f", help="text for people; json: one object."),
     ] = Format.TEXT,
 ) -> None:
-    """Read a log the way the daemon does, and say how fast that was and what was in it.
+    """Read cloud.log the way the daemon does, and say how fast that was and what was in it.
 
     CPU is user and system time: of the reading, and of this whole process so far. Of events that
     come in great numbers only some are told one by one, the others are counted. Exits 1 if the file
@@ -142,18 +140,13 @@ def bench(
     import os
 
     from stackward.app.classify import Classifier, UnreadableError
-    from stackward.catalog.log_files import LogSource
     from stackward.catalog.signatures import LogRole
     from stackward.model.sighting import EventClass
 
     classifier = Classifier()
     before = os.times()
     try:
-        measure = classifier.measure(
-            file,
-            LogSource(source.value) if source else None,
-            LogRole(role.value) if role else None,
-        )
+        measure = classifier.measure(file, LogRole(role.value) if role else None)
     except UnreadableError as error:
         sys.stderr.write(f"stackward: {error}\n")
         raise typer.Exit(Exit.FAILED) from None

@@ -230,6 +230,7 @@ def _compile(patterns: Sequence[_Placed], mistakes: list[ConfigMistake]) -> _Com
                 match=matchers.get("message"),
                 cause=matchers.get("cause"),
                 test=_test(matchers.get("message"), matchers.get("cause")),
+                has_captures=any(each is not None and each.captures for each in matchers.values()),
                 levels=frozenset(level.value for level in pattern.levels),
                 formats=frozenset(pattern.formats),
                 roles=frozenset(pattern.roles),
@@ -250,10 +251,10 @@ class _Expression:
         self._alone = re2.Set.SearchSet(options)
         self._alone.Add(expression)
         self._alone.Compile()
-        self._captures = bool(self._compiled.groupindex)
+        self.captures = bool(self._compiled.groupindex)
 
     def __call__(self, text: str) -> Mapping[str, str] | None:
-        if not self._captures:
+        if not self.captures:
             return {} if self.test(text) else None
         found = self._compiled.search(text)
         if found is None:
