@@ -121,7 +121,7 @@ ROWS: tuple[Row, ...] = (
         (_E.TLS_FAILURE, _E.CERT_PKIX_FAILURE),
         *(_W.VM, 1, "the VM does not trust the server's certificate"),
         origin=_VM,
-        says=r"(?i)PKIX|certificat|trusted",
+        says=r"(?i)PKIX|certificate|trusted",
     ),
     _row(_E.TLS_FAILURE, _W.UNDECIDED, 0, _FROM_ITSELF),
     _row(_E.CERT_PKIX_FAILURE, _W.UNDECIDED, 0, _FROM_ITSELF),
