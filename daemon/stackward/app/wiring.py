@@ -188,7 +188,7 @@ async def build(
             tailer = Tailer(
                 guests,
                 equipment,
-                TailerSettings(),
+                TailerSettings(bytes_per_second_max=settings.logs.bytes_per_second_max),
                 configuration.signatures,
                 _places(memory.logs),
             )

@@ -173,6 +173,10 @@ class LogsSettings(StrictModel):
     """Follow the log. Switched off, no agent is restarted: the proof of success is a log line."""
     path: Annotated[str, Field(pattern=r"^/[\x20-\x7e]{1,1000}$")] = "/var/log/cloud.log"
     """Path of the log on the VM."""
+    bytes_per_second_max: Annotated[int, Field(ge=65536, le=1 << 30)] = 8 * 1024 * 1024
+    """Bytes that are read of one log in a second, over some seconds. In a storm the rest waits on
+    the VM, and what is rotated away there meanwhile is a gap. Far more than a log usually writes,
+    so that it catches up; too much, and one VM's storm takes the daemon's processor."""
     pattern_files: Annotated[tuple[FilePattern, ...], Field(max_length=100)] = ()
     """Files or globs with patterns of your own, beside the built-in ones. A glob that matches
     nothing is a mistake."""
