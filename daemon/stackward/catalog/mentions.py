@@ -21,7 +21,7 @@ _ROW = re.compile(
     r"(?i)\b(?:host|agent)(?: (?:with )?(?:id ?[:=] ?)?|: |:)(\d{1,12})(?=\D|$)(?![.:]\d)"
     r"|\bSeq (\d{1,12})-|\bvia: (\d{1,12})\b"
     r"|\b(?:host|agent) \{\"id\":(\d{1,12})\b|\[id = (\d{1,12}); name\b|\(id:(\d{1,12})\)"
-    r"|Attache for (\d{1,12})\b"
+    r"|Attach[e] for (\d{1,12})\b"
 )
 _BEHIND = re.compile(r"behind on ping: \[([\d, ]{1,4000})\]")
 _ADDRESS = re.compile(r"(?<![\d.])(\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3})(?![\d.]\d)")
