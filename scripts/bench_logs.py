@@ -58,12 +58,9 @@ LOGGERS = (
     "utils.nio.NioConnection",
 )
 CHATTER = (
-    "Request:Seq {n}-{b}: {{ Cmd , MgmtId: {b}, via: {n}, Ver: v1, Flags: 100111, "
-    '[{{"com.cloud.agent.api.PingCommand":{{"hostId":"{n}"}}}}] }}',
-    "Processing command: com.cloud.agent.api.storage.ListTemplateCommand on 10.{c}.{d}.{c}, {b} "
-    "bytes in /mnt/SecStorage/{u}",
-    "Seq {n}-{b}: {{ Ans: , MgmtId: {b}, via: {n}, Ver: v1, Flags: 10, "
-    '[{{"GetStorageStatsAnswer":{{"used":"{b}"}}}}] }}',
+    'Request:Seq {n}-{b}: {{ Cmd , Ver: v1, [{{"com.cloud.agent.api.PingCommand":{{"id":"{n}"}}}}] }}',
+    "Processing command: api.storage.ListTemplateCommand, {b} bytes in /mnt/SecStorage/{u}/{d}/{c}",
+    'Seq {n}-{b}: {{ Ans: , MgmtId: {b}, via: {n}, [{{"GetStorageStatsAnswer":{{"used":"{b}"}}}}] }}',
     "Watch Sent: Seq {n}-{b}: {{ Cmd , MgmtId: {b}, via: {n}, Ver: v1 }} after {d} ms in queue {c}",
     "Executing: /usr/bin/df -P -B 1 /mnt/SecStorage/{u} with a limit of {n} seconds, id {b}",
     "Execution is successful; exit value {d}, {b} bytes of output, volume {u} refreshed in {n} ms",
@@ -159,12 +156,11 @@ def in_order() -> list[PatternSettings]:
 
 def mtail_program(patterns: list[PatternSettings]) -> str:
     """The same decisions for mtail; the first pattern that hits ends the line."""
-    parts = [
-        "counter events by class\n",
-        r"/^\d{4}-\d\d-\d\d[ T]\S+ (?P<level>TRACE|DEBUG|INFO|WARN|ERROR|FATAL) +\[[^\]]*\] "
-        r"\(.*?\)(?: |$)(?:\(logid:[^)]*\) )?(?P<message>.*)/ {",
-        "\n",
-    ]
+    head = (
+        r"^\d{4}-\d\d-\d\d[ T]\S+ (?P<level>TRACE|DEBUG|INFO|WARN|ERROR|FATAL) +\[[^\]]*\] "
+        r"\(.*?\)(?: |$)(?:\(logid:[^)]*\) )?(?P<message>.*)"
+    )
+    parts = ["counter events by class\n", f"/{head}/ {{\n"]
     for pattern in patterns:
         conditions = []
         if pattern.levels:
@@ -259,6 +255,8 @@ def write_log(file: Path, lines: int, share: float, templates: list[Template]) -
 
 @dataclass(frozen=True)
 class Reading:
+    """What one of them read, what that cost, and what was in it."""
+
     lines: int
     size: int
     cpu: float
@@ -342,18 +340,20 @@ def over_ssh(scratch: Path, file: Path) -> dict:
 
 async def follow(folder: Path, file: Path) -> dict:
     """The daemon's own way from a log in a VM to events, in this process; sshd is in others."""
+    from tests.component.observe.watchtower import Watchtower, running
+    from tests.component.ssh.servers import MemoryKeys, SilentLog
+    from tests.integration.lab.sshd import SshLab
+
     from stackward.catalog.log_tail import LogTailSettings
     from stackward.model.event import Sighted
     from stackward.model.target import SshRoute
     from stackward.observe.tailer import Tailer, TailerSettings
     from stackward.transports.clock import SystemClock
     from stackward.transports.ssh_guests import SshGuests
-    from tests.component.observe.watchtower import Watchtower, running
-    from tests.component.ssh.servers import MemoryKeys, SilentLog
-    from tests.integration.lab.sshd import SshLab
 
     known = load_patterns(())
-    known.search.make()
+    known.prepare()
+    size = file.stat().st_size  # noqa: ASYNC240  nobody waits here
     home = folder / "lab"
     home.mkdir()
     with SshLab(home) as lab:
@@ -371,16 +371,15 @@ async def follow(folder: Path, file: Path) -> dict:
         target = replace(vm.target, route=SshRoute.DIRECT, host_id=None)
         tower.publish(target)
         async with running(tailer.run):
-            while not tailer.positions:
+            while not tailer.positions:  # noqa: ASYNC110  nobody tells
                 await asyncio.sleep(0.01)
-            size = file.stat().st_size
             copy = await asyncio.create_subprocess_exec(
                 "dd", f"if={file}", f"of={log}", "bs=1M", "oflag=append", "conv=notrunc",
                 "status=none",
             )  # fmt: skip
             meter.start()
             begun = os.times()
-            while tailer.positions[target.id].offset < size:
+            while tailer.positions[target.id].offset < size:  # noqa: ASYNC110  nobody tells
                 await asyncio.sleep(0.05)
             ended = os.times()
             hold = meter.stop()
@@ -403,7 +402,7 @@ class HoldMeter:
 
     def __init__(self) -> None:
         self._longest = 0.0
-        self._run = asyncio.events.Handle._run
+        self._run = asyncio.events.Handle._run  # noqa: SLF001  no other place sees every callback
 
     def start(self) -> None:
         run = self._run
@@ -413,10 +412,10 @@ class HoldMeter:
             run(handle)
             self._longest = max(self._longest, time.thread_time() - before)
 
-        asyncio.events.Handle._run = timed
+        asyncio.events.Handle._run = timed  # noqa: SLF001  as above
 
     def stop(self) -> float:
-        asyncio.events.Handle._run = self._run
+        asyncio.events.Handle._run = self._run  # noqa: SLF001  as above
         return self._longest
 
 

@@ -1,0 +1,97 @@
+"""The search of all patterns over raw lines: it may find too much, and never too little."""
+
+import re2
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stackward.catalog.records import LogFormat
+from stackward.config.line_search import LineSearch, Wanted
+
+HEAD = b"2025-06-01T11:59:00,500 INFO  [a.B] (main:[]) "
+PATIENT = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+
+
+def found(expression: str, line: bytes, *formats: LogFormat) -> bool:
+    search = LineSearch([Wanted(expression, None, frozenset(formats))])
+    lines = b"x\n" * 40 + line + b"\n" + b"y\n"
+    ends = {end for _, end in search.find(lines)}
+    assert ends <= {80 + len(line) + 1} | set(range(2, 81, 2)) | {len(lines)}
+    return 80 + len(line) + 1 in ends
+
+
+def test_the_beginning_of_a_message_is_looked_for_behind_its_head():
+    assert found("^Agent started$", HEAD + b"Agent started")
+    assert found("^Agent started$", b"Agent started\r")
+    assert not found("^Agent started$", HEAD + b"The xAgent started")
+
+
+def test_a_pattern_for_lines_of_the_shell_looks_at_no_others():
+    shell = b"Sun Jun  1 11:59:00 AM UTC 2025 "
+    assert found(r"^\S", shell + b"x", LogFormat.SHELL)
+    assert not found(r"^\S", HEAD + b"x", LogFormat.SHELL)
+
+
+def test_what_hyperscan_does_not_take_is_looked_for_all_the_same():
+    assert found(r"\pN\pN oranges", HEAD + b"12 oranges")
+    assert found(r"(?:ab{1,900}c{1,900}d{1,900}){1,2}", HEAD + b"xabbcd")
+
+
+def test_no_hit_reaches_into_another_line():
+    search = LineSearch([Wanted(r"one\s+two", None), Wanted("a[^x]*b", None)])
+    assert search.find(b"one\ntwo\na\nb\n") == []
+
+
+def test_messages_are_confirmed_one_by_one():
+    wanted = [
+        Wanted("^one$", None),
+        Wanted("^(one|t.*)", "(?i)WO"),
+        Wanted(None, "e$|^x"),
+        Wanted("^one", None, frozenset({LogFormat.SHELL})),
+    ]
+    search = LineSearch(wanted)
+    said = search.confirm([b"one", b"two", b"xe two", b"", b"ones"])
+    assert [set(each) for each in said] == [{0, 2}, {1}, {2}, set(), set()]
+    assert search.unsure == frozenset()
+
+
+def test_what_may_mean_something_else_to_hyperscan_is_left_to_re2():
+    search = LineSearch([Wanted(r"\pL one", None), Wanted("two", None)])
+    assert search.unsure == {0}
+    assert search.confirm([b"a one two"]) == [[1]]
+
+
+def test_a_search_for_nothing_finds_nothing():
+    assert LineSearch([]).find(b"x\n") == []
+    assert LineSearch([]).confirm([b"x"]) == [[]]
+
+
+PIECES = st.sampled_from(
+    ["a", "b", "ab", ".", r"\.", r"\s", r"\S", r"\d", r"\w", r"\b", "[ab]", "[^a]", r"[^\s,]", " ",
+     "^", "$", "(a|b)", "(?i:B)", "a*", "b+", "a?", ".*", ".{1,3}", r"\s*", "(ab )?", "|"]
+)  # fmt: skip
+TEXTS = st.text(alphabet="aAbB .,1\t\r\x0b\x00", max_size=12)
+
+
+@PATIENT
+@given(
+    st.lists(PIECES, min_size=1, max_size=6).map("".join), st.lists(TEXTS, min_size=1, max_size=60)
+)
+def test_the_search_finds_what_re2_finds(expression, texts):
+    options = re2.Options()
+    options.never_nl, options.log_errors = True, False
+    try:
+        compiled = re2.compile(expression, options)
+    except re2.error:
+        return
+    search = LineSearch([Wanted(expression, None)])
+    messages = [text.rstrip("\r") for text in texts]
+    hits = [compiled.search(message) is not None for message in messages]
+    lines, at = b"", []
+    for text in texts:
+        lines += HEAD + text.encode() + b"\n"
+        at.append(len(lines))
+    ends = {end for _, end in search.find(lines)}
+    assert {end for end, is_hit in zip(at, hits, strict=True) if is_hit} <= ends
+    if not search.unsure:
+        said = search.confirm([message.encode() for message in messages])
+        assert [bool(each) for each in said] == hits
