@@ -1,6 +1,7 @@
 """Commands that need no daemon: help, check-config, and all that works on the state directory."""
 
 import asyncio
+import gzip
 import json
 from pathlib import Path
 
@@ -312,3 +313,21 @@ def test_logs_of_nobody_and_files_that_are_not_there_are_told(shell, tmp_path):
     assert said.code == Exit.FAILED
     assert "Traceback" not in said.err
     assert shell("logs", "correlate", empty, "--time-zone", "Nowhere").code == Exit.USAGE
+
+
+def test_how_fast_a_log_is_read_is_said_with_what_is_in_it(shell, tmp_path):
+    lines = [
+        f"2025-06-01 11:59:{n % 60:02},000 INFO  [cloud.agent.Agent] (m:null) Reconnecting to ms{n}"
+        for n in range(500)
+    ]
+    log = tmp_path / "cloud.log"
+    log.write_text("\n".join([*lines, "one more line", ""]))
+    told = shell("logs", "bench", log, "--format", "json").json
+    assert (told["lines"], told["bytes"]) == (501, log.stat().st_size)
+    assert told["events"] == {"agent_connecting": 500}
+    assert told["matched_lines"] == 500 > told["told_events"] > 10
+    assert told["lines_per_cpu_second"] > 0
+    packed = tmp_path / "packed.gz"
+    packed.write_bytes(gzip.compress(log.read_bytes()))
+    assert "agent connecting                       500" in shell("logs", "bench", packed).out
+    assert shell("logs", "bench", tmp_path / "none").code == Exit.FAILED

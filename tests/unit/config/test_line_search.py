@@ -83,6 +83,8 @@ def test_the_search_finds_what_re2_finds(expression, texts):
         compiled = re2.compile(expression, options)
     except re2.error:
         return
+    if compiled.search("") is not None:  # no pack may hold such a thing
+        return
     search = LineSearch([Wanted(expression, None)])
     messages = [text.rstrip("\r") for text in texts]
     hits = [compiled.search(message) is not None for message in messages]
