@@ -1,7 +1,7 @@
 """The SQL, all of it constant text. Every listing has a limit."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from stackward.journal.codec import COLUMNS, Row
 from stackward.model.identity import TemplateId
@@ -90,7 +90,7 @@ def select_logs(connection: sqlite3.Connection) -> list[Row]:
     ).fetchall()
 
 
-def upsert_logs(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+def upsert_logs(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
     """Write logs over older ones."""
     connection.executemany("INSERT OR REPLACE INTO logs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 

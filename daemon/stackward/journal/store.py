@@ -196,12 +196,17 @@ class SqliteJournal:
     async def save_logs(self, logs: Mapping[str, LogMemory]) -> None:
         """Each log's place and effects are one row, and all rows one transaction."""
         saved_at = moment_text(self._clock.now())
-        rows = [
-            (name, *encode_log(log, log.read_to), saved_at)
-            for name, log in logs.items()
-            if log.read_to is not None
-        ]
-        await self._write(lambda connection: queries.upsert_logs(connection, rows))
+
+        def work(connection: sqlite3.Connection) -> None:
+            # Encoded in the writer's thread: in a large fleet there are many.
+            rows = (
+                (name, *encode_log(log, log.read_to), saved_at)
+                for name, log in logs.items()
+                if log.read_to is not None
+            )
+            queries.upsert_logs(connection, rows)
+
+        await self._write(work)
 
     # --- host keys
 
