@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from itertools import islice
 
 from stackward.app.bulletin import Bulletin
 from stackward.app.inbox import Inbox
@@ -23,6 +24,8 @@ from stackward.model.identity import TargetId
 from stackward.ports import Clock
 
 SAVED_WITHIN_SECONDS = 1.0
+# More than this waits only where the loop is behind; a scrape must not hold it up.
+STRETCHES_MAX = 500
 
 
 class FreshLogs:
@@ -48,7 +51,8 @@ class FreshLogs:
         if published is None:
             return None
         now = self._clock.now()
-        fresh = read_since(published, self._picture.targets, self._inbox.sighted(), now)
+        waiting = islice(self._inbox.sighted(), STRETCHES_MAX)
+        fresh = read_since(published, self._picture.targets, waiting, now)
         if not fresh:
             return published
         try:

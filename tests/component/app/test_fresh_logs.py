@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from stackward.app.bulletin import Bulletin
-from stackward.app.fresh_logs import SAVED_WITHIN_SECONDS, FreshLogs
+from stackward.app.fresh_logs import SAVED_WITHIN_SECONDS, STRETCHES_MAX, FreshLogs
 from stackward.app.inbox import Inbox
 from stackward.app.notebook import Notebook
 from stackward.app.picture import Picture
@@ -166,3 +166,18 @@ async def test_a_journal_in_trouble_keeps_no_line_from_counting():
     desk.publish()
     desk.inbox.put(desk.line())
     assert await desk.count() == 1
+
+
+@virtually
+async def test_a_scrape_takes_no_more_than_so_much_and_the_count_never_falls():
+    desk = Desk()
+    desk.publish()
+    for _ in range(2 * STRETCHES_MAX):
+        desk.inbox.put(desk.line())
+    counts = [await desk.count()]
+    while len(desk.inbox):
+        desk.take()
+        counts.append(await desk.count())
+    assert counts[0] == STRETCHES_MAX
+    assert counts == sorted(counts)
+    assert counts[-1] == 2 * STRETCHES_MAX
