@@ -19,7 +19,8 @@ Rules of the text:
 5. Which file was written after which is told by the names of each row of rotated files. Times are
    asked only for how two rows lie between each other, where two rotators are at work.
 6. A file is known by its first bytes, and by those of the file before it (`before`, DIGEST.COUNT;
-   empty: there was none; `?`: not known). The latter find the place of one that is young or gone.
+   empty: there was none; `?`: not known; `+N`: so many empty ones lie between). The latter find the
+   place of one that is young or gone.
 7. Whoever copies a log and then cuts it destroys what was written between the two. So a copy is
    never left without telling a gap. Whether a rotated file is one, nothing tells for sure: `lossy`
    says that the open one is, `copies` (a `~` behind the digests) that there are some, so that each
@@ -159,30 +160,48 @@ note_open() {
 
 # What lies before slot $1: that of which `before` is said.
 note_before() {
-  local i count
+  local i count empty=0
   before=''
   for (( i = $1 - 1; i >= 0; i-- )); do
     actual "${past[i]}"
-    case $actual in
-      *.gz) count=$(opening 256 "$actual" | wc -c) ;;
-      *) count=$(stat -L -c %s "$actual") ;;
-    esac
-    (( count = count < 256 ? count : 256 )) && digest "$count" "$actual" || continue
+    length "$actual"
+    if (( ! count )); then (( empty += 1 )); continue; fi
+    digest "$count" "$actual" || continue
     before=$printed.$count
-    return
+    break
   done
+  (( ! empty )) || before+=+$empty
+}
+
+# How many of the first 256 bytes there are.
+length() {
+  case $1 in
+    *.gz) count=$(opening 256 "$1" | wc -c) ;;
+    *) count=$(stat -L -c %s "$1") ;;
+  esac
+  (( count = count < 256 ? count : 256 ))
 }
 
 # The slot of the file before ours: -1 where there was none.
 find_before() {
+  local known=${before%+*} empty=0 count
+  [[ $before != *+* ]] || empty=${before##*+}
+  if [[ $before == '?' ]]; then slot=$(( ${#past[@]} - 1 )); return 0; fi
   slot=-1
-  [[ -n $before ]] || return 0
-  [[ $before != '?' ]] || { slot=$(( ${#past[@]} - 1 )); return 0; }
-  for (( slot = ${#past[@]} - 1; slot >= 0; slot-- )); do
-    actual "${past[slot]}"
-    digest "${before#*.}" "$actual" && [[ $printed == "${before%.*}" ]] && return 0
+  if [[ -n $known ]]; then
+    for (( slot = ${#past[@]} - 1; slot >= 0; slot-- )); do
+      actual "${past[slot]}"
+      digest "${known#*.}" "$actual" && [[ $printed == "${known%.*}" ]] && break
+    done
+    (( slot >= 0 )) || return 1
+  fi
+  while (( empty-- > 0 && slot + 1 < ${#past[@]} )); do
+    actual "${past[slot + 1]}"
+    length "$actual"
+    (( ! count )) || break
+    (( slot += 1 ))
   done
-  return 1
+  return 0
 }
 
 # The slot of the open file itself.

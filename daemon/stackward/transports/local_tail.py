@@ -276,6 +276,7 @@ class LocalTail:
 
     def _what_precedes(self, slots: list[str], number: int) -> str:
         """What is said of the file before this slot; empty: there is none."""
+        empty = 0
         for earlier in range(number - 1, -1, -1):
             opened = self._past.open_slot(slots, earlier)
             if opened is None:
@@ -283,14 +284,17 @@ class LocalTail:
             before = _precedes(opened[0])
             opened[0].close()
             if before:
-                return before
-        return ""
+                return f"{before}+{empty}" if empty else before
+            empty += 1
+        return f"+{empty}" if empty else ""
 
     def _behind_before(self, slots: list[str]) -> int:
         """The slot behind the file before ours; if that is gone, so are all that were older."""
         if self._before == _NOT_KNOWN:
             return len(slots)
-        digest, _, count = self._before.partition(".")
+        known, _, empty = self._before.partition("+")
+        digest, _, count = known.partition(".")
+        found = 0
         for number in range(len(slots) - 1 if digest else -1, -1, -1):
             opened = self._past.open_slot(slots, number)
             if opened is None:
@@ -298,8 +302,22 @@ class LocalTail:
             is_it = opened[0].begins_with(digest, int(count))
             opened[0].close()
             if is_it:
-                return number + 1
-        return 0
+                found = number + 1
+                break
+        else:
+            if digest:
+                return 0
+        for _ in range(int(empty or 0)):
+            found += found < len(slots) and self._is_empty(slots, found)
+        return found
+
+    def _is_empty(self, slots: list[str], number: int) -> bool:
+        opened = self._past.open_slot(slots, number)
+        if opened is None:
+            return False
+        head = opened[0].head()
+        opened[0].close()
+        return not head
 
     # --- places
 

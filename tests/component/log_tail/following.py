@@ -112,10 +112,13 @@ class LocalFollowing(Following):
     ) -> None:
         super().__init__(resume, settings)
         self.tail = tail
+        self._is_quiet = False
 
     async def more(self) -> bytes:
+        # Nothing is awaited behind the look: what it found must not get lost.
+        await asyncio.sleep(self.settings.poll.total_seconds() if self._is_quiet else 0)
         data = self.tail.look()
-        await asyncio.sleep(0 if data else self.settings.poll.total_seconds())
+        self._is_quiet = not data
         return data
 
 
