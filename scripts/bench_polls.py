@@ -121,6 +121,7 @@ def measure_daemon(told: dict, scratch: Path, vms: int, seconds: float) -> tuple
     config["cloudstack"] |= {"listing_interval_seconds": 30}
     config["thresholds"] = {"stale_after_seconds": 60}
     config["logs"] = {"follow": False}
+    config.pop("management_logs", None)
     config["state_directory"] = str(scratch / "state")
     path = scratch / "stackward.yaml"
     path.write_text(json.dumps(config))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from stackward.catalog.fact_loop import FactLoopSettings, RawBlock
+from stackward.catalog.guest_reader import observe_block
 from stackward.catalog.probe import ProbeThresholds
-from stackward.catalog.probes import observe_block
 from stackward.model.guest import FactBlock
 from stackward.model.verdict import Failed, ProbeName, Sign
 from tests.builders import a_target

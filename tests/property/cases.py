@@ -6,7 +6,7 @@ named by its seed: a fleet needs some hundreds of dice, and `random` throws them
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeVar
 
@@ -134,7 +134,7 @@ def _probes(dice: Dice, signs: Sequence[Sign]) -> dict[ProbeName, Any]:
     if inside_age is not None:  # the inside fell silent while CloudStack goes on answering
         for probe, memory in probes.items():
             if memory.source is Source.SSH:
-                probes[probe] = replace(memory, observed_at=NOW - seconds(inside_age))
+                probes[probe] = memory._replace(observed_at=NOW - seconds(inside_age))
     return probes
 
 

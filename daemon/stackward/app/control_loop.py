@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from stackward.app.bulletin import Bulletin
 from stackward.app.inbox import Inbox
+from stackward.app.lag import until_beat
 from stackward.app.notebook import Notebook
 from stackward.app.picture import Picture
 from stackward.app.tally import Tally
@@ -46,7 +47,7 @@ from stackward.ports import Clock, DemotionSwitch, Log, PauseSwitch
 EVENTS_PER_SLICE = 50
 JUDGED_PER_SLICE = 50
 TAKE_EVERY_SECONDS = 0.2
-VISIT_EVERY = timedelta(seconds=10)
+VISIT_EVERY = timedelta(seconds=20)
 # Slewing is gentler than this between two rounds, and evidence bears as much (core/evidence.py).
 CLOCK_JUMP = timedelta(seconds=5)
 
@@ -116,10 +117,12 @@ class ControlLoop:
         while True:
             for event in self._inbox.take(EVENTS_PER_SLICE):
                 self._fold(event)
-            left = until - self._clock.monotonic()
-            if left <= 0:
+            now = self._clock.monotonic()
+            if now >= until:
                 return
-            await self._clock.sleep(0 if len(self._inbox) else min(left, TAKE_EVERY_SECONDS))
+            # Half a beat behind the poll slots (observe/prober.py): then the answers are there.
+            pause = until_beat(now + TAKE_EVERY_SECONDS / 2, TAKE_EVERY_SECONDS)
+            await self._clock.sleep(0 if len(self._inbox) else min(until - now, pause))
 
     def _fold(self, event: Event) -> None:
         now = self._clock.now()
@@ -193,13 +196,13 @@ class ControlLoop:
         )
 
     async def _judge(self, view: FleetView, now: datetime) -> list[TargetId]:
-        """Judge what changed, what is sick, and what was not looked at for a while."""
+        """Judge what changed, what is not plainly well, and what was not looked at for a while."""
         due = set(self._picture.dirty)
         self._picture.dirty.clear()
         due.update(
             target_id
             for target_id, health in self._health.items()
-            if health.state is not HealthState.HEALTHY
+            if health.state is not HealthState.HEALTHY or health.reasons
         )
         for target_id, at in self._visited.items():
             if timedelta(0) <= now - at < VISIT_EVERY:
@@ -309,8 +312,8 @@ class ControlLoop:
         self._last_plan = plan
 
     def _status_line(self) -> str:
-        verdicts = Counter(health.verdict.value for health in self._health.values())
-        words = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
+        verdicts = Counter(health.verdict for health in self._health.values())
+        words = ", ".join(f"{count} {verdict.value}" for verdict, count in sorted(verdicts.items()))
         paused = " (paused)" if self._paused_by is not None else ""
         return f"mode {self.policy.mode.value}{paused}: {words or 'no VM known yet'}"
 

@@ -9,6 +9,15 @@ EVERY_SECONDS = 0.1
 SAMPLES_KEPT = 400  # 40 s: what a scrape sees is of now, not of the start
 
 
+def until_beat(now: float, every: float) -> float:
+    """Seconds until the next multiple of `every` on the clock, between a half and one and a half.
+
+    Who sleeps so wakes up together with others that do: with the slots of the polls, for one.
+    """
+    pause = every - now % every
+    return pause if pause >= every / 2 else pause + every
+
+
 class LagMeter:
     """Sleeps again and again and notes by how much it slept too long."""
 
@@ -20,8 +29,9 @@ class LagMeter:
         """Measure until cancelled."""
         while True:
             began = self._clock.monotonic()
-            await self._clock.sleep(EVERY_SECONDS)
-            self._samples.append(max(0.0, self._clock.monotonic() - began - EVERY_SECONDS))
+            pause = until_beat(began, EVERY_SECONDS)
+            await self._clock.sleep(pause)
+            self._samples.append(max(0.0, self._clock.monotonic() - began - pause))
 
     def quantiles(self) -> Mapping[str, float]:
         """Seconds, by quantile; empty before the first sample."""

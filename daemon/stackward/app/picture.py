@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from stackward.core.inventory import fold_inventory
 from stackward.core.ladder import DISRUPTIVE
-from stackward.core.reduce import fold_zone_actions, reduce
+from stackward.core.reduce import fold_zone_actions, reduce, says_it_again
 from stackward.core.replay import Remembered
 from stackward.core.state import FleetView, SourceMemory, TargetState
 from stackward.core.timeline import fold_management_log
@@ -28,7 +28,7 @@ from stackward.model.verdict import Source
 
 
 class Picture:
-    """What is known. `dirty` names the targets that changed since they were judged last."""
+    """What is known. `dirty` names the targets of which news came since they were judged."""
 
     def __init__(self, remembered: Remembered) -> None:
         self._remembered = remembered
@@ -61,7 +61,10 @@ class Picture:
                 state = self.targets.get(event.target_id)
                 if state is None:
                     return ()
-                self.put(reduce(state, event))
+                if says_it_again(state, event):
+                    self.targets[state.target.id] = reduce(state, event)
+                else:
+                    self.put(reduce(state, event))
                 if isinstance(event, StepBegun) and state.in_flight_action in (None, *DISRUPTIVE):
                     self._zone_actions = fold_zone_actions(
                         self._zone_actions, state.target.zone_id, event.at, window
@@ -144,8 +147,13 @@ class Picture:
         inventory = event.inventory
         folded = fold_inventory(self.targets, inventory, now, self._departed)
         for state in folded.changed:
-            is_new = state.target.id not in self.targets
-            self.put(self._remembered.recall(state) if is_new else state)
+            before = self.targets.get(state.target.id)
+            if before is None:
+                self.put(self._remembered.recall(state))
+            elif before.target == state.target:  # listed again as it was: no news of it
+                self.targets[state.target.id] = state
+            else:
+                self.put(state)
             if state.target.id in self._remembered.targets:
                 self._remembered = self._remembered.without(state.target.id)
         gone = tuple(self.targets.pop(target_id) for target_id in folded.gone)

@@ -35,7 +35,7 @@ PRUNE_EVERY_SECONDS = 3600.0
 FREEZE_AFTER_SECONDS = (15.0, 30.0, 60.0)
 # Objects before a collection of the young, and how many of these before one of the older. What a
 # poll makes is freed by its reference count, so the first may be rare, and no step gets long.
-COLLECTIONS = (2_000, 5, 50)
+COLLECTIONS = (10_000, 5, 50)
 STARTED_DEADLINE_SECONDS = 10.0
 
 

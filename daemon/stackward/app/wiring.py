@@ -25,9 +25,9 @@ from stackward.app.notebook import Notebook
 from stackward.app.picture import Picture
 from stackward.app.steps import Steps
 from stackward.catalog.fact_loop import FactLoopSettings
+from stackward.catalog.guest_reader import observe_block
 from stackward.catalog.log_tail import LogTailSettings
 from stackward.catalog.probe import ProbeThresholds
-from stackward.catalog.probes import observe_block
 from stackward.catalog.redact import redact
 from stackward.config.load import Configuration
 from stackward.config.strict import listen_address, time_zone

@@ -12,8 +12,9 @@ lines takes the earlier one back. Ages are counted on the VM's own uptime.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from stackward.catalog.fact_loop_script import SCRIPT
 
@@ -41,6 +42,8 @@ _BEGIN_LINE = re.compile(r"##stackward (\d{1,4}) (\d{1,18}) (\d{1,18})", re.ASCI
 _SECTION = re.compile(r"=([!-~]{1,300})|([~?])([!-~]{1,300}) (\d{1,18})", re.ASCII)
 _SECTION_END = "\x1e"
 _LINE_END = "\x1f"
+_NAMES_KEPT = 64
+_SPAN_MAX = 10**12  # centiseconds
 
 
 class LoopGarbled(ValueError):
@@ -80,16 +83,24 @@ class BlockLimits:
     slow_sections_max: int = 128  # kept between blocks; past that the oldest goes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RawBlock:
+class RawBlock(NamedTuple):
     """One answer, framed and not interpreted: the fields of FactBlock that the loop knows."""
 
     tick: int
     loop_version: int
     sections: Mapping[str, tuple[str, ...]]
-    ages: Mapping[str, timedelta] = field(default_factory=dict)
-    pending: Mapping[str, timedelta] = field(default_factory=dict)
-    size_bytes: int = 0
+    ages: Mapping[str, timedelta]
+    pending: Mapping[str, timedelta]
+    size_bytes: int
+
+
+class _Part(NamedTuple):
+    """One section as it stood in a block. `time`: asked at, or running since; 0 for `=`."""
+
+    kind: str
+    name: str
+    time: int
+    lines: tuple[str, ...]
 
 
 def fact_loop_command() -> str:
@@ -146,14 +157,20 @@ def block_line(
 
 
 class BlockReader:
-    """Bytes in, blocks out. One reader per channel: it remembers the slow sections of one loop."""
+    """Bytes in, blocks out. One reader per channel: it remembers the slow sections of one loop.
+
+    A part that stood in the block before as it stands now is not taken apart again, and its lines
+    are the same object: most of a block is so.
+    """
 
     def __init__(self, limits: BlockLimits | None = None) -> None:
         self._limits = limits or BlockLimits()
         self._buffer = bytearray()
         self._searched = 0
         self._has_begun = False
-        self._slow: dict[str, tuple[int, tuple[str, ...]]] = {}
+        self._slow: dict[str, _Part] = {}
+        self._parts: dict[str, _Part] = {}  # of the last block, by their text
+        self._names: dict[str, str] = {}  # of `=` sections, by heads that were found right
 
     def feed(self, data: bytes) -> tuple[RawBlock, ...]:
         """Take what arrived; give the blocks that are now whole. Raises LoopGarbled."""
@@ -191,33 +208,32 @@ class BlockReader:
         match = _BEGIN_LINE.fullmatch(begin)
         if match is None:
             raise LoopGarbled(f"not the begin of a block: {begin[:80]!r}")
-        version, tick, now = (int(number) for number in match.groups())
+        version, tick, now = map(int, match.groups())
         if not parts or parts.pop() != f"##end {tick}":
             raise LoopGarbled(f"the block of tick {tick} is not closed")
         sections: dict[str, tuple[str, ...]] = {}
         pending: dict[str, timedelta] = {}
-        for part in parts:
-            head, *lines = part.split(_LINE_END)
-            self._section(head, tuple(lines), now, sections, pending)
-        ages = {name: _span(now - asked) for name, (asked, _) in self._slow.items()}
-        sections.update((name, lines) for name, (_, lines) in self._slow.items())
-        return RawBlock(
-            tick=tick,
-            loop_version=version,
-            sections=sections,
-            ages=ages,
-            pending=pending,
-            size_bytes=len(line) + 1,
-        )
+        before, fresh = self._parts, {}
+        for text in parts:
+            part = fresh[text] = before.get(text) or self._part(text)
+            kind, name, time, lines = part
+            if kind == "=":
+                sections[name] = lines
+            elif kind == "?":
+                pending[name] = _span(now - time)
+            else:
+                self._keep(part)
+        self._parts = fresh
+        ages = {}
+        for name, (_, _, time, lines) in self._slow.items():
+            sections[name] = lines
+            ages[name] = _span(now - time)
+        return RawBlock(tick, version, sections, ages, pending, len(line) + 1)
 
-    def _section(
-        self,
-        head: str,
-        lines: tuple[str, ...],
-        now: int,
-        sections: dict[str, tuple[str, ...]],
-        pending: dict[str, timedelta],
-    ) -> None:
+    def _part(self, text: str) -> _Part:
+        head, *lines = text.split(_LINE_END)
+        if head in self._names and len(lines) <= self._limits.section_lines_max:
+            return _Part("=", self._names[head], 0, tuple(lines))
         match = _SECTION.fullmatch(head)
         if match is None:
             raise LoopGarbled(f"not the head of a section: {head[:80]!r}")
@@ -225,15 +241,17 @@ class BlockReader:
             raise LoopGarbled(f"section {head[:80]!r} has {len(lines)} lines")
         name, kind, slow_name, time = match.groups()
         if kind is None:
-            sections[name] = lines
-        elif kind == "?":
-            pending[slow_name] = _span(now - int(time))
-        else:
-            self._slow.pop(slow_name, None)
-            if lines:
-                self._slow[slow_name] = (int(time), lines)
-            if len(self._slow) > self._limits.slow_sections_max:
-                del self._slow[next(iter(self._slow))]
+            if len(self._names) < _NAMES_KEPT:
+                self._names[head] = name
+            return _Part("=", name, 0, tuple(lines))
+        return _Part(kind, slow_name, int(time), tuple(lines))
+
+    def _keep(self, part: _Part) -> None:
+        self._slow.pop(part.name, None)
+        if part.lines:
+            self._slow[part.name] = part
+        if len(self._slow) > self._limits.slow_sections_max:
+            del self._slow[next(iter(self._slow))]
 
 
 def _centiseconds(span: timedelta) -> str:
@@ -242,4 +260,6 @@ def _centiseconds(span: timedelta) -> str:
 
 def _span(centiseconds: int) -> timedelta:
     """Never negative, and never more than a timedelta holds, whatever a VM says."""
-    return timedelta(milliseconds=10 * min(max(centiseconds, 0), 10**12))
+    if not 0 <= centiseconds <= _SPAN_MAX:
+        centiseconds = 0 if centiseconds < 0 else _SPAN_MAX
+    return timedelta(0, 0, 0, 10 * centiseconds)

@@ -62,6 +62,7 @@ class _OddError(Exception):
 
 _Read = TypeVar("_Read")
 _SECTIONS_KEPT = 256
+_SECOND = timedelta(seconds=1)
 
 
 def read_facts(block: FactBlock) -> GuestFacts:
@@ -113,6 +114,17 @@ class FactReader:
             pending=block.pending,
         )
 
+    def renew(self, facts: GuestFacts, block: FactBlock) -> GuestFacts:
+        """The same facts with what every block tells anew; for one that repeats all the rest."""
+        facts.uptime_seconds = readable(_fresh(block, "uptime", _uptime))
+        facts.load_1m = readable(_fresh(block, "load", _first_float))
+        facts.clock_offset = _clock_offset(_fresh(block, "clock", _clock), block)
+        facts.clock_uncertainty = _clock_uncertainty(block)
+        facts.memory = _fresh(block, "memory", _memory)
+        facts.open_files_ratio = readable(self._section(block, "files", _open_files_ratio))
+        facts.ages = block.ages
+        return facts
+
     def _section(
         self, block: FactBlock, name: str, read: Callable[[tuple[str, ...]], _Read]
     ) -> _Read | Unreadable:
@@ -131,6 +143,14 @@ class FactReader:
             return unit
         asked = timedelta(seconds=uptime) - block.ages.get("unit", timedelta(0))
         return replace(unit, active_for=asked - entered) if asked >= entered else unit
+
+
+def _fresh(
+    block: FactBlock, name: str, read: Callable[[tuple[str, ...]], _Read]
+) -> _Read | Unreadable:
+    """A section that is never twice the same."""
+    lines = block.sections.get(name)
+    return _contained(name, lines, read) if lines else _untold(block, name)
 
 
 def _untold(block: FactBlock, name: str) -> Unreadable:
@@ -196,8 +216,11 @@ def _clock_offset(theirs: datetime | Unreadable, block: FactBlock) -> timedelta 
 
 def _clock_uncertainty(block: FactBlock) -> timedelta:
     """Bash 4.4 tells whole seconds; the rest is the round trip."""
-    is_whole = all("." not in line for line in block.sections.get("clock", ()))
-    return block.round_trip / 2 + timedelta(seconds=1 if is_whole else 0)
+    uncertainty = block.round_trip / 2
+    for line in block.sections.get("clock", ()):
+        if "." in line:
+            return uncertainty
+    return uncertainty + _SECOND
 
 
 def _release(lines: tuple[str, ...]) -> str:

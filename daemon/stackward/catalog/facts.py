@@ -118,9 +118,9 @@ class AddressFacts:
     port: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class GuestFacts:
-    """One block, read.
+    """One block, read. Not frozen: its reader renews what every block tells anew.
 
     `touches` is by mount point. `pending` and `ages` are the block's.
     """

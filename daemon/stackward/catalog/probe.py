@@ -7,7 +7,7 @@ A probe is pure and total. `Unknown` is for what could not be asked or read; it 
 sick. An answer that rests on something asked a while ago says so with its age.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -16,6 +16,7 @@ from stackward.model.identity import VmRole
 from stackward.model.verdict import ProbeName, Verdict
 
 EVERY_ROLE = frozenset(VmRole)
+_FRESH = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,16 +33,29 @@ class ProbeThresholds:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A verdict, and how old what it rests on was when the block was sent."""
+    """A verdict, and the sections of the block that it rests on: it is as old as the oldest.
+
+    None are named where all that it rests on is read at every tick.
+    """
 
     verdict: Verdict
-    age: timedelta = timedelta(0)
+    rests_on: tuple[str, ...] = ()
+
+    def age(self, ages: Mapping[str, timedelta]) -> timedelta:
+        """How old the verdict was when a block with these ages was sent."""
+        if len(self.rests_on) == 1:
+            return ages.get(self.rests_on[0], _FRESH)
+        return max((ages.get(name, _FRESH) for name in self.rests_on), default=_FRESH)
 
 
 @dataclass(frozen=True, slots=True)
 class GuestProbe:
-    """A question that a block of facts answers, for VMs of these roles."""
+    """A question that a block of facts answers, for VMs of these roles.
+
+    `is_lasting`: what it reads seldom changes from one block to the next.
+    """
 
     name: ProbeName
     roles: frozenset[VmRole]
     interpret: Callable[[GuestFacts, ProbeThresholds], Answer]
+    is_lasting: bool = True

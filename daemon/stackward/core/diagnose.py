@@ -242,8 +242,10 @@ def _zones(
 ) -> Iterable[Diagnosis]:
     sick: dict[ZoneId, list[Diagnosis]] = defaultdict(list)
     for target_id, diagnoses in per_target.items():
+        if not diagnoses or row_of(diagnoses[0]).is_local:
+            continue
         state = fleet.targets.get(target_id)
-        if state is not None and diagnoses and not row_of(diagnoses[0]).is_local:
+        if state is not None:
             sick[state.target.zone_id].append(diagnoses[0])
     if not any(len(found) > 1 for found in sick.values()):
         return
@@ -268,7 +270,11 @@ def _zones(
 
 
 def _jumps(fleet: FleetView, policy: Policy, now: datetime) -> Iterable[Diagnosis]:
-    if not any(state.path and state.path.leg in _SHARED_LEGS for state in fleet.targets.values()):
+    for state in fleet.targets.values():  # all of them, each round: no generator
+        path = state.path
+        if path is not None and path.leg is not None and path.leg in _SHARED_LEGS:
+            break
+    else:
         return
     by_host: dict[HostId, list[TargetState]] = defaultdict(list)
     for state in fleet.targets.values():

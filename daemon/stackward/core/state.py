@@ -6,6 +6,7 @@ The map of targets has one owner, the control loop; folding an event replaces on
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from stackward.errors import Leg
 from stackward.model.correlation import ManagementLog, Timeline
@@ -23,8 +24,7 @@ SIGHTINGS_KEPT = 32
 ATTEMPTS_KEPT = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeMemory:
+class ProbeMemory(NamedTuple):
     """What is remembered of one probe. The counts are of answers in a row, Unknown left aside.
 
     `since`: from when on the verdict has been of this kind (and, when failed, of this sign).

@@ -7,6 +7,7 @@ could not be read. `Unknown` never justifies a step.
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from stackward.model.identity import TargetId
 
@@ -83,9 +84,8 @@ class Source(StrEnum):
     LOG = "log"
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """One answer to one probe about one target."""
+class Observation(NamedTuple):
+    """One answer to one probe about one target. A tuple: there are many, each in its moment."""
 
     target_id: TargetId
     probe: ProbeName

@@ -8,12 +8,12 @@ one answer: what crashes there becomes Unknown for every probe of that VM.
 import asyncio
 import itertools
 from collections import Counter, defaultdict
-from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from math import ceil
 
-from stackward.catalog.fact_sections import FactReader
+from stackward.catalog.guest_reader import GuestReader
 from stackward.catalog.probe import ProbeThresholds
-from stackward.catalog.probes import PROBES_INSIDE, observe_block
+from stackward.catalog.probes import PROBES_OF
 from stackward.catalog.redact import redact
 from stackward.errors import Leg, TransportError
 from stackward.model.event import Observed, PathTold
@@ -21,8 +21,15 @@ from stackward.model.guest import FactBlock
 from stackward.model.identity import HostId, TargetId, ZoneId
 from stackward.model.verdict import Observation, Source, Unknown
 from stackward.observe.equipment import Equipment
+from stackward.observe.gate import Gate
 from stackward.observe.roster import Roster, Way
 from stackward.ports import Guests
+
+# To wake up costs as much as to ask: a few polls share each wake-up. But not so many that whoever
+# else waits for the loop would notice.
+SLOT_SECONDS_MAX = 0.2
+SLOT_POLLS = 10
+PATIENCE_SECONDS = 5.0  # beyond a question's own deadline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +62,16 @@ class Prober:
         self._settings = settings
         self.thresholds = thresholds
         self._roster = Roster(equipment.snapshots, self._poll_for_ever, self._retain)
-        self._all = asyncio.Semaphore(settings.in_flight_max)
-        self._zones: defaultdict[ZoneId, asyncio.Semaphore] = defaultdict(
-            lambda: asyncio.Semaphore(settings.zone_in_flight_max)
+        self._patience = settings.timeout_seconds + PATIENCE_SECONDS
+        self._slot_seconds = self._slot_for(1)
+        self._all = Gate(settings.in_flight_max)
+        self._zones: defaultdict[ZoneId, Gate] = defaultdict(
+            lambda: Gate(settings.zone_in_flight_max)
         )
-        self._hosts: defaultdict[HostId, asyncio.Semaphore] = defaultdict(
-            lambda: asyncio.Semaphore(settings.host_in_flight_max)
+        self._hosts: defaultdict[HostId, Gate] = defaultdict(
+            lambda: Gate(settings.host_in_flight_max)
         )
-        self._readers: defaultdict[TargetId, FactReader] = defaultdict(FactReader)
+        self._readers: defaultdict[TargetId, GuestReader] = defaultdict(GuestReader)
         self._broken_legs: dict[TargetId, Leg | None] = {}
         self._ticks = itertools.count(1)
         self.polls = 0
@@ -77,7 +86,13 @@ class Prober:
             del self._broken_legs[gone]
         for gone in self._readers.keys() - target_ids:
             del self._readers[gone]
+        self._slot_seconds = self._slot_for(len(target_ids))
         await self._guests.retain(target_ids)
+
+    def _slot_for(self, fleet: int) -> float:
+        """How far apart the moments are at which polls begin, for a fleet of this size."""
+        interval = self._settings.interval_seconds
+        return min(SLOT_SECONDS_MAX, interval / 50, SLOT_POLLS * interval / max(1, fleet))
 
     async def _poll_for_ever(self, target_id: TargetId) -> None:
         interval = self._settings.interval_seconds
@@ -86,54 +101,70 @@ class Prober:
         await self._clock.sleep(self._random.uniform(0, min(interval, 1.0)))
         due = self._clock.monotonic() - interval * self._random.uniform(0, 0.9)
         while True:
-            # A channel outlives its task, and no tick may come twice on one: one count for all.
-            await self._poll(self._roster.way(target_id), next(self._ticks))
-            due += interval * self._random.uniform(0.95, 1.05)
-            now = self._clock.monotonic()
-            if due < now:  # slower than its interval: no burst to catch up
-                due = now + 0.05 * interval
-            await self._clock.sleep(due - now)
+            try:
+                async with asyncio.timeout(self._patience) as limit:
+                    while True:
+                        # A channel outlives its task, and no tick may come twice on one: one
+                        # count for all.
+                        await self._poll(self._roster.way(target_id), next(self._ticks))
+                        due += interval * self._random.uniform(0.95, 1.05)
+                        # Slower than its interval: no burst to catch up.
+                        due = max(due, self._clock.monotonic() + 0.05 * interval)
+                        await self._sleep_until(due, limit)
+            except TimeoutError:
+                # Each question has a deadline of its own; this is for one that forgets it.
+                way = self._roster.way(target_id)
+                self.failures[Leg.CHANNEL] += 1
+                self._tell_broken(way, Leg.CHANNEL, f"{way.target.name} did not answer in time")
+
+    async def _sleep_until(self, due: float, limit: asyncio.Timeout) -> None:
+        """Sleep until the poll is due; what is due at about the same time wakes up together."""
+        slot = self._slot_seconds
+        pause = ceil(due / slot) * slot - self._clock.monotonic()
+        limit.reschedule(asyncio.get_running_loop().time() + pause + self._patience)
+        await self._clock.sleep(pause)
 
     async def _poll(self, way: Way, tick: int) -> None:
         self.polls += 1
-        host_id = way.target.host_id
-        # The narrowest limit first: who waits for its own host keeps no place of the others.
-        host: AbstractAsyncContextManager[object] = (
-            nullcontext() if host_id is None else self._hosts[host_id]
-        )
         try:
-            async with (
-                host,
-                self._zones[way.target.zone_id],
-                self._all,
-                asyncio.timeout(self._settings.timeout_seconds + 5),
-            ):
-                block = await self._guests.ask(
-                    way.target, way.host, tick, timeout=self._settings.timeout_seconds
-                )
+            block = await self._ask(way, tick)
         except TransportError as trouble:
             self.failures[trouble.leg or Leg.CHANNEL] += 1
             self._tell_broken(way, trouble.leg or Leg.CHANNEL, str(trouble))
-        except TimeoutError:
-            self.failures[Leg.CHANNEL] += 1
-            self._tell_broken(way, Leg.CHANNEL, f"{way.target.name} did not answer in time")
         else:
             self._tell_answer(way, block)
+
+    async def _ask(self, way: Way, tick: int) -> FactBlock:
+        """Ask within the limits, the narrowest first: who waits for its host blocks no other."""
+        host_id, zone = way.target.host_id, self._zones[way.target.zone_id]
+        gates = (zone, self._all) if host_id is None else (self._hosts[host_id], zone, self._all)
+        entered = 0
+        try:
+            for gate in gates:
+                if not gate.try_enter():
+                    await gate.enter()
+                entered += 1
+            return await self._guests.ask(
+                way.target, way.host, tick, timeout=self._settings.timeout_seconds
+            )
+        finally:
+            for gate in gates[:entered]:
+                gate.leave()
 
     def _tell_answer(self, way: Way, block: FactBlock) -> None:
         target = way.target
         if self._broken_legs.pop(target.id, None) is not None:
             self._log.info("vm answers again over ssh", vm=target.name)
-        self._sink.put(PathTold(target_id=target.id, leg=None, detail="", at=block.received_at))
         try:
-            observations, marks, readings = observe_block(
-                block, target, self.thresholds, self._readers[target.id]
-            )
+            told = self._readers[target.id].observe(block, target, self.thresholds)
         except Exception:  # the wall round reading one VM's answer
             self._walls.hit("facts")
             self._log.exception("facts could not be read", vm=target.name)
+            path = PathTold(target_id=target.id, leg=None, detail="", at=block.received_at)
+            self._sink.put(path)
             self._tell_unknown(way, "the answer crashed its reader; see the log")
             return
+        observations, marks, readings = told
         self._sink.put(
             Observed(
                 target_id=target.id,
@@ -163,8 +194,7 @@ class Prober:
                 source=Source.SSH,
                 observations=tuple(
                     Observation(target.id, probe.name, Source.SSH, Unknown(reason), now)
-                    for probe in PROBES_INSIDE
-                    if target.role in probe.roles
+                    for probe in PROBES_OF[target.role]
                 ),
                 observed_at=now,
             )

@@ -163,18 +163,24 @@ class FactChannel:
         """The block of this tick. A tick must never be asked twice on one VM."""
         if self.failure is not None:
             raise self.failure
-        self._waiter = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[FactBlock] = loop.create_future()
+        self._waiter = waiter
         self._tick = tick
         self._asked_at = self._clock.now()
         self._write(self._kit.tick_line(tick))
+        # A plain timer: `asyncio.timeout` costs a multiple of it, and every poll comes by here.
+        timer = loop.call_at(deadline, self._give_up, waiter, tick)
         try:
-            async with asyncio.timeout_at(deadline):
-                return await self._waiter
-        except TimeoutError:
-            text = f"{self._said}: the fact loop did not answer tick {tick} in time"
-            raise TimedOut(text, leg=Leg.CHANNEL) from None
+            return await waiter
         finally:
+            timer.cancel()
             self._waiter = None
+
+    def _give_up(self, waiter: asyncio.Future[FactBlock], tick: int) -> None:
+        if not waiter.done():
+            text = f"{self._said}: the fact loop did not answer tick {tick} in time"
+            waiter.set_exception(TimedOut(text, leg=Leg.CHANNEL))
 
     def _take(self, block: RawBlock) -> None:
         if self._waiter is None or self._waiter.done() or block.tick != self._tick:

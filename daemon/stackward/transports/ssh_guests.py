@@ -76,17 +76,25 @@ class SshGuests:
         """The block of this tick; ticks of one VM must never repeat."""
         deadline = asyncio.get_running_loop().time() + timeout
         vm = self._pool.vm(target, host)
+        if not vm.asking.locked():
+            async with vm.asking:
+                return await self._ask(vm, tick, deadline)
         waiting_for = f"another question to {vm.name}"
         async with turn(vm.asking, deadline, waiting_for=waiting_for, leg=Leg.CHANNEL):
+            return await self._ask(vm, tick, deadline)
+
+    async def _ask(self, vm: Vm, tick: int, deadline: float) -> FactBlock:
+        facts = vm.facts
+        if facts is None or facts.failure is not None:
             facts = await self._fact_channel(vm, deadline)
-            try:
-                block = await facts.ask(tick, deadline)
-            except TransportError as error:
-                _not_answered(vm, error)
-                raise
-            vm.silences = 0
-            vm.back_off.succeeded()
-            return block
+        try:
+            block = await facts.ask(tick, deadline)
+        except TransportError as error:
+            _not_answered(vm, error)
+            raise
+        vm.silences = 0
+        vm.back_off.succeeded()
+        return block
 
     async def run(
         self,
@@ -150,8 +158,6 @@ class SshGuests:
         await _settle(self._pool.close())
 
     async def _fact_channel(self, vm: Vm, deadline: float) -> FactChannel:
-        if vm.facts is not None and vm.facts.failure is None:
-            return vm.facts
         vm.facts = None
         vm.back_off.check()
         way = await self._way(vm, deadline)

@@ -65,6 +65,7 @@ class Vm:
     """One system VM. `lock` is held while its connection is made, `asking` by the one who asks.
 
     `silences` counts unanswered ticks in a row. `left` says why it is not watched any more.
+    `listed`: what it was made of; as long as that is the same, the way is.
     """
 
     identity: VmIdentity
@@ -73,6 +74,7 @@ class Vm:
     template_id: TemplateId | None
     jump: Jump | None
     back_off: BackOff
+    listed: tuple[Target, HypervisorHost | None]
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     way: SshWay | None = None
@@ -110,11 +112,14 @@ class Pool:
             raise Unreachable(
                 f"no way to {target.name}: {self._closed}", leg=Leg.CHANNEL, maybe_sent=False
             )
-        identity = self._identity(target, host)
         known = self._vms.get(target.id)
+        if known is not None and known.listed[0] is target and known.listed[1] is host:
+            return known
+        identity = self._identity(target, host)
         if known is not None:
             if known.identity == identity:
                 known.template_id = target.template_id
+                known.listed = (target, host)
                 return known
             known.leave(f"{target.name} has moved")
         jump = self._jump(identity.jump, host)
@@ -132,6 +137,7 @@ class Pool:
             template_id=target.template_id,
             jump=jump,
             back_off=self._back_off(),
+            listed=(target, host),
         )
         self._vms[target.id] = vm
         return vm

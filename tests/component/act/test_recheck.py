@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stackward.act.recheck import Fit, NotYet, Unfit, judge_facts
-from stackward.catalog.probes import observe_block
+from stackward.catalog.guest_reader import observe_block
 from stackward.model.diagnosis import DiagnosisCode
 from stackward.model.guest import GuestMarks
 from stackward.model.plan import ActionName

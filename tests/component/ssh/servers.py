@@ -62,7 +62,7 @@ class EchoBlocks:
             if not mark:
                 raise ValueError("no block")
             sections = {"echo": (text.decode(),)}
-            blocks.append(RawBlock(tick=int(tick), loop_version=1, sections=sections))
+            blocks.append(RawBlock(int(tick), 1, sections, {}, {}, len(data)))
         return tuple(blocks)
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
+from stackward.catalog.guest_reader import observe_block
 from stackward.catalog.probe import ProbeThresholds
-from stackward.catalog.probes import observe_block
 from stackward.model.guest import FactBlock
 from stackward.model.identity import VmRole
 from stackward.model.verdict import Failed, Observation, Passed, ProbeName, Sign, Unknown, Verdict

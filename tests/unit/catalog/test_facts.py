@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stackward.catalog.fact_sections import FactReader, read_facts
 from stackward.catalog.facts import LinkFacts, TouchResult, Unreadable, marks, readings
-from stackward.catalog.probes import observe_block
+from stackward.catalog.guest_reader import observe_block
 from stackward.model.guest import GuestMarks
 from stackward.model.identity import VmRole
 from tests.builders import a_target

@@ -6,7 +6,7 @@ import pytest
 
 from stackward.catalog.fact_sections import read_facts
 from stackward.catalog.facts import Unreadable, readings
-from stackward.catalog.probes import observe_block
+from stackward.catalog.guest_reader import observe_block
 from stackward.core.reduce import reduce
 from stackward.model.event import Observed
 from stackward.model.verdict import Source

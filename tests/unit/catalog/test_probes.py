@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
+from stackward.catalog.guest_reader import observe_block
 from stackward.catalog.probes import (
     PROBES_INSIDE,
-    observe_block,
     observe_database,
     observe_target,
 )

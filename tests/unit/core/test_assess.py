@@ -136,9 +136,9 @@ def _after_episode(code: DiagnosisCode = DiagnosisCode.AGENT_DOWN, **changes: An
 
 
 def test_one_good_answer_after_an_episode_is_only_recovering():
-    once = {p: replace(memory, passed_in_a_row=1) for p, memory in probes_with().items()}
+    once = {p: memory._replace(passed_in_a_row=1) for p, memory in probes_with().items()}
     assert _is(_after_episode(probes=once)) == RECOVERING
-    twice = {p: replace(memory, passed_in_a_row=2) for p, memory in probes_with().items()}
+    twice = {p: memory._replace(passed_in_a_row=2) for p, memory in probes_with().items()}
     assert _is(_after_episode(probes=twice)) == HEALTHY
 
 
@@ -155,7 +155,7 @@ def test_an_episode_found_inside_is_not_over_while_the_inside_is_silent():
 def test_a_probe_silent_since_it_failed_keeps_an_episode_open():
     state = a_state("v-2-VM", Sign.MOUNT_HUNG, episode=an_episode())
     hung = state.probes[ProbeName.STORAGE]
-    silent = replace(state.probes[ProbeName.STORAGE], observed_at=NOW - minutes(20))
+    silent = state.probes[ProbeName.STORAGE]._replace(observed_at=NOW - minutes(20))
     assert hung.last_known is not None
     probes = {**state.probes, ProbeName.STORAGE: silent}
     assert _is(_health(replace(state, probes=probes))) == RECOVERING

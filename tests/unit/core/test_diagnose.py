@@ -248,7 +248,7 @@ def test_a_changed_host_key_names_the_template_whose_key_to_forget():
 def test_since_is_when_the_last_needed_sign_came():
     state = _silent(*DEAD, stood=minutes(9))
     assert state.probes[ProbeName.CLOUD_AGENT].since == NOW - minutes(9)
-    later = replace(state.probes[ProbeName.CLOUD_AGENT], since=NOW - minutes(2))
+    later = state.probes[ProbeName.CLOUD_AGENT]._replace(since=NOW - minutes(2))
     state = replace(state, probes={**state.probes, ProbeName.CLOUD_AGENT: later})
     (found,) = _found(state)
     assert found.since == NOW - minutes(2)

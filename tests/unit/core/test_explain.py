@@ -88,7 +88,7 @@ def test_a_call_for_a_person_is_explained():
 
 
 def test_evidence_is_listed_by_witness_with_its_age():
-    old = replace(probes_with()[ProbeName.AGENT_UNIT], observed_at=NOW - minutes(2))
+    old = probes_with()[ProbeName.AGENT_UNIT]._replace(observed_at=NOW - minutes(2))
     state = a_state(probes={**probes_with(Sign.AGENT_NOT_UP), ProbeName.AGENT_UNIT: old})
     lines = {line.probe: line for line in _told(state).evidence}
     agent = lines[ProbeName.CLOUD_AGENT]

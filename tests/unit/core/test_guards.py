@@ -301,7 +301,7 @@ def test_evidence_that_is_gone_or_old():
 def test_the_newest_answer_from_inside_must_not_be_silence():
     probes = probes_with(*DEAD_AGENT)
     for probe in (ProbeName.AGENT_PROCESS, ProbeName.AGENT_LINK, ProbeName.DISK):
-        probes[probe] = replace(probes_with(unknown=(probe,))[probe], observed_at=NOW - seconds(1))
+        probes[probe] = probes_with(unknown=(probe,))[probe]._replace(observed_at=NOW - seconds(1))
     assert _holds(Guard.EVIDENCE_STALE, _fleet(a_sick_state(probes=probes)))
 
 

@@ -77,7 +77,7 @@ def _sick_for_a_moment() -> TargetState:
     return replace(
         state,
         probes={
-            probe: replace(memory, since=NOW - minutes(1)) for probe, memory in state.probes.items()
+            probe: memory._replace(since=NOW - minutes(1)) for probe, memory in state.probes.items()
         },
     )
 
@@ -251,6 +251,6 @@ def test_the_plan_does_not_depend_on_the_order_of_anything():
 
 def test_stale_sickness_is_no_sickness():
     state = a_sick_state()
-    old = {p: replace(m, observed_at=NOW - seconds(61)) for p, m in state.probes.items()}
+    old = {p: m._replace(observed_at=NOW - seconds(61)) for p, m in state.probes.items()}
     plan = judge(a_fleet(WELL, replace(state, probes=old))).plan
     assert plan.steps == ()

@@ -67,7 +67,7 @@ def test_a_good_plan_breaks_nothing():
 
 
 SILENT_INSIDE = {
-    probe: replace(memory, observed_at=NOW - seconds(4))
+    probe: memory._replace(observed_at=NOW - seconds(4))
     for probe, memory in probes_with(unknown=(ProbeName.DISK, ProbeName.CLOCK)).items()
     if probe in (ProbeName.DISK, ProbeName.CLOCK)
 }
@@ -266,7 +266,7 @@ def test_10_a_reboot_needs_two_witnesses_who_differ_in_kind():
     assert _broken(plan, alone) == {P.TWO_KINDS_OF_EVIDENCE}
     assert _broken(plan, _tried(RESTART)) == set()
     old = {
-        probe: replace(memory, observed_at=NOW - minutes(6))
+        probe: memory._replace(observed_at=NOW - minutes(6))
         for probe, memory in probes_with(Sign.AGENT_NOT_UP, Sign.DATABASE_AGENT_NOT_UP).items()
         if memory.source is not Source.SSH and probe is not ProbeName.CLOUD_STATE
     }

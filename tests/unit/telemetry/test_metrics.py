@@ -90,7 +90,7 @@ def test_exactly_one_state_of_a_state_set_is_one(page):
 
 def test_an_unknown_probe_has_no_success_series(page):
     state = a_state("v-2-VM")
-    memory = replace(state.probes[ProbeName.DISK], verdict=Unknown("not asked"))
+    memory = state.probes[ProbeName.DISK]._replace(verdict=Unknown("not asked"))
     state = replace(state, probes={**state.probes, ProbeName.DISK: memory})
     text = page.render(a_snapshot(state), openmetrics=False)
     assert samples(text, "stackward_probe_success", probe="disk") == []

@@ -1,15 +1,14 @@
 """The probes: every question the daemon has, and the readers of the answers.
 
-What lives here: the table of them, and one function per witness that puts all its answers into
-observations. A probe is a pure function in a file of its own; files do not know each other. A new
-one needs a line in the table and tests for each of its three verdicts.
+What lives here: the table of them, and the readers of what CloudStack itself tells; blocks of
+facts are read in guest_reader.py. A probe is a pure function in a file of its own; files do not
+know each other. A new one needs a line in the table and tests for each of its three verdicts.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 
-from stackward.catalog.fact_sections import FactReader
-from stackward.catalog.facts import marks, readings
-from stackward.catalog.probe import EVERY_ROLE, GuestProbe, ProbeThresholds
+from stackward.catalog.probe import EVERY_ROLE, GuestProbe
 from stackward.catalog.probes.agent import interpret_link, interpret_process, interpret_unit
 from stackward.catalog.probes.clock import interpret_clock
 from stackward.catalog.probes.cloud import interpret_agent, interpret_database, interpret_state
@@ -17,7 +16,6 @@ from stackward.catalog.probes.disk import interpret_disk
 from stackward.catalog.probes.management import interpret_management
 from stackward.catalog.probes.memory import interpret_memory
 from stackward.catalog.probes.storage import interpret_storage
-from stackward.model.guest import FactBlock, GuestMarks, GuestReadings
 from stackward.model.identity import VmRole
 from stackward.model.target import DatabaseWitness, Target, Witness
 from stackward.model.verdict import Observation, ProbeName, Source
@@ -29,31 +27,12 @@ PROBES_INSIDE: tuple[GuestProbe, ...] = (
     GuestProbe(ProbeName.MANAGEMENT, EVERY_ROLE, interpret_management),
     GuestProbe(ProbeName.STORAGE, frozenset({VmRole.SECONDARY_STORAGE}), interpret_storage),
     GuestProbe(ProbeName.DISK, EVERY_ROLE, interpret_disk),
-    GuestProbe(ProbeName.MEMORY, EVERY_ROLE, interpret_memory),
-    GuestProbe(ProbeName.CLOCK, EVERY_ROLE, interpret_clock),
+    GuestProbe(ProbeName.MEMORY, EVERY_ROLE, interpret_memory, is_lasting=False),
+    GuestProbe(ProbeName.CLOCK, EVERY_ROLE, interpret_clock, is_lasting=False),
 )
-
-
-def observe_block(
-    block: FactBlock,
-    target: Target,
-    thresholds: ProbeThresholds,
-    reader: FactReader | None = None,
-) -> tuple[tuple[Observation, ...], GuestMarks, GuestReadings]:
-    """All that one block says about a VM. What was asked earlier is dated back by its age.
-
-    Who reads block after block of one VM brings its reader along.
-    """
-    facts = (reader or FactReader()).read(block)
-    observations = []
-    for probe in PROBES_INSIDE:
-        if target.role in probe.roles:
-            answer = probe.interpret(facts, thresholds)
-            observed_at = block.received_at - answer.age
-            observations.append(
-                Observation(target.id, probe.name, Source.SSH, answer.verdict, observed_at)
-            )
-    return tuple(observations), marks(facts), readings(facts)
+PROBES_OF: Mapping[VmRole, tuple[GuestProbe, ...]] = {
+    role: tuple(probe for probe in PROBES_INSIDE if role in probe.roles) for role in VmRole
+}
 
 
 def observe_target(target: Target, at: datetime) -> tuple[Observation, ...]:

@@ -15,7 +15,7 @@ _EXITED, _KILLED, _DUMPED = 1, 2, 3  # CLD_* of siginfo
 _SIGTERM = 15
 _STARTS_BEFORE_GIVING_UP = 5  # systemd's default: 5 starts in 10 s
 # A unit that is active at every look, but each time only just, dies again and again all the same.
-_RESTARTS_OF_A_LOOP = 3
+RESTARTS_OF_A_LOOP = 3
 _YOUNG = timedelta(seconds=30)
 
 _EXIT_STATUS = {
@@ -40,8 +40,8 @@ def interpret_unit(facts: GuestFacts, thresholds: ProbeThresholds) -> Answer:
     if isinstance(facts.unit, Unreadable):
         return Answer(Unknown(facts.unit.reason))
     if age > thresholds.slow_stale_after:
-        return Answer(Unknown(f"systemd last answered {seconds(age)} ago"), age)
-    return Answer(_unit(facts.unit), age)
+        return Answer(Unknown(f"systemd last answered {seconds(age)} ago"), ("unit",))
+    return Answer(_unit(facts.unit), ("unit",))
 
 
 def _unit(unit: UnitFacts) -> Verdict:
@@ -66,7 +66,7 @@ def _active(unit: UnitFacts, words: str) -> Verdict:
     if unit.sub_state != "running":
         return Unknown(words)
     restarts = unit.restarts or 0
-    if restarts >= _RESTARTS_OF_A_LOOP and unit.active_for is not None and unit.active_for < _YOUNG:
+    if restarts >= RESTARTS_OF_A_LOOP and unit.active_for is not None and unit.active_for < _YOUNG:
         return Failed(
             Sign.UNIT_RESTARTING,
             f"{words} for only {seconds(unit.active_for)}: {_why(unit)}{_restarts(unit)}",
@@ -119,12 +119,11 @@ def interpret_process(facts: GuestFacts, thresholds: ProbeThresholds) -> Answer:
     if isinstance(facts.unit, Unreadable):
         return Answer(Unknown(f"no JVM, and {facts.unit.reason}"))
     if age > thresholds.slow_stale_after:
-        return Answer(Unknown(f"no JVM, and systemd last answered {seconds(age)} ago"), age)
+        return Answer(Unknown(f"no JVM, and systemd last answered {seconds(age)} ago"), ("unit",))
     if expected := _no_jvm_expected(facts):
-        return Answer(expected, age)
-    return Answer(
-        Failed(Sign.JVM_MISSING, "cloud.service is active, and there is no java in its cgroup"), age
-    )
+        return Answer(expected, ("unit",))
+    words = "cloud.service is active, and there is no java in its cgroup"
+    return Answer(Failed(Sign.JVM_MISSING, words), ("unit",))
 
 
 def _no_jvm_expected(facts: GuestFacts) -> Unknown | None:

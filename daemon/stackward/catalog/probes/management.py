@@ -5,7 +5,7 @@ it tried is believed as long as it is fresh. CloudStack keeps the addresses in t
 agent that was never told of a change stands with the old ones: where they differ, that is said.
 """
 
-from stackward.catalog.facts import AddressFacts, ConnectFacts, GuestFacts, Unreadable
+from stackward.catalog.facts import CONNECT, AddressFacts, ConnectFacts, GuestFacts, Unreadable
 from stackward.catalog.probe import Answer, ProbeThresholds
 from stackward.model.verdict import Failed, Passed, Sign, Unknown
 
@@ -23,7 +23,7 @@ def interpret_management(facts: GuestFacts, thresholds: ProbeThresholds) -> Answ
     open_ones = [connect for connect in fresh if connect.is_open]
     if open_ones:
         newest = min(open_ones, key=lambda connect: connect.age)
-        return Answer(Passed(f"{newest.address} takes connects{note}"), newest.age)
+        return Answer(Passed(f"{newest.address} takes connects{note}"), (CONNECT + newest.address,))
     missing = wanted - {connect.address for connect in fresh}
     if missing:
         names = ", ".join(sorted(missing))
@@ -34,7 +34,7 @@ def interpret_management(facts: GuestFacts, thresholds: ProbeThresholds) -> Answ
             Sign.MANAGEMENT_UNREACHABLE,
             f"no management server can be reached from inside: {_how(fresh)}{note}",
         ),
-        max(connect.age for connect in fresh),
+        tuple(CONNECT + connect.address for connect in fresh),
     )
 
 
