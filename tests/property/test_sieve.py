@@ -1,6 +1,7 @@
 """The fast way through a log tells what the slow way tells: every record, all patterns on each."""
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,7 @@ from stackward.config.document import read_document
 from stackward.config.packs import pack_files
 from stackward.config.patterns import PatternFile, load_patterns
 from stackward.model.guest import LogChunk, LogPosition
-from stackward.model.sighting import Sighting
+from stackward.model.sighting import EventClass, Sighting
 
 PATIENT = settings(
     deadline=None,
@@ -153,6 +154,23 @@ def tail(known: SignatureSet, role: str | None, pieces: Sequence[bytes]) -> list
     return [*told, *told_by(sieve, sieve.judged(assembler.close(), NOW))]
 
 
+def counted(known: SignatureSet, pieces: Sequence[bytes]) -> Counter[EventClass]:
+    """What a followed log counts when it is allowed to shed."""
+    assembler = RecordAssembler()
+    sieve = Sieve(known, None, assembler, crash)
+    sieve.may_shed = True
+    events: Counter[EventClass] = Counter()
+    for data in pieces:
+        assembler.enter(LogChunk(data=data, start=PLACE, end=PLACE, received_at=NOW))
+        hits = list(sieve.read(data, NOW))
+        events.update(hit.event for hit in hits)
+        assert all(sieve.tell(hit, NOW) is not None for hit in hits)
+        events.update(sieve.shed)
+        sieve.shed.clear()
+    events.update(hit.event for hit in sieve.judged(assembler.close(), NOW))
+    return events
+
+
 def read(
     known: SignatureSet, source: LogSource, role: str | None, pieces: Sequence[bytes]
 ) -> list[object]:
@@ -203,3 +221,23 @@ def test_what_is_compared_is_worth_comparing():
     assert len({each.pattern for each in sightings}) > 60
     assert len({each.event for each in sightings}) > 30
     assert len(sightings) > 500
+
+
+def storm(seed: int, count: int) -> list[bytes]:
+    """Nearly every line says something, and is alone; now and then something disturbs."""
+    dice = random.Random(seed)
+    calm = [line for line in messages() if line.isascii() and not line[:1].isspace()]
+    told = []
+    for number in range(count):
+        line = dice.choice(HEADS[:3]) % (number % 60) + dice.choice(calm) + b"\n"
+        told.append(b"Caused by: x\n" if dice.random() < 0.0005 else line.replace(b"\r", b""))
+    return told
+
+
+@pytest.mark.timeout(240)
+@settings(PATIENT, max_examples=15)
+@given(st.integers(0, 2**32), st.integers(200, 2000))
+def test_a_storm_is_counted_exactly(seed, count):
+    known = signatures(LogSource.CLOUD)
+    pieces = list(stretches(storm(seed, count), [150, 700]))
+    assert counted(known, pieces) == counted(replace(known, search=None), pieces)

@@ -74,6 +74,7 @@ class Measure:
         telling = Telling()
         for hit in hits:
             telling.add(hit)
+        telling.count(sieve.shed)
         for hit in telling.told():
             self.told += 1
             self.events[hit.event] += 1
@@ -131,6 +132,7 @@ class Classifier:
         """Read a system VM's log as the daemon reads it, and count. UnreadableError ends it."""
         measure, assembler = Measure(), RecordAssembler()
         sieve = Sieve(self._signatures_for(LogSource.CLOUD), role, assembler, _crash)
+        sieve.may_shed = True
         try:
             with _opened(file) as (stream, written_at):
                 for data in _blocks(stream, stream.read(BLOCK_BYTES)):

@@ -15,14 +15,15 @@ Rules of the room:
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime, tzinfo
-from itertools import repeat
+from itertools import accumulate, repeat
 from typing import Protocol
 
 from stackward.catalog.records import LogFormat, Record
 from stackward.catalog.signatures import Hit, LogReading, SignatureSet
-from stackward.model.sighting import Sighting
+from stackward.model.sighting import EventClass, Sighting
 
 # Shorter than RecordLimits.message_chars_max: nothing of such a line is cut.
 LINE_BYTES_TRUSTED = 8000
@@ -30,6 +31,7 @@ LINE_BYTES_TRUSTED = 8000
 STORM_LINES_MIN = 40
 SLICE_BYTES_MAX = 256 * 1024
 STEP_BYTES = 48 * 1024
+STORM_STEP_BYTES = 96 * 1024
 SLICE_LINES_MAX = 1000
 
 # A head that both assemblers read alike, with more than a blank behind its thread, which ends at
@@ -40,6 +42,7 @@ _HEAD_BYTES = (
 )
 _HEAD = re.compile(_HEAD_BYTES)
 _LINE = re.compile(_HEAD_BYTES + rb"([^\n]*+)\n")
+_EVERY_LINE = re.compile(rb"^(" + _HEAD_BYTES + rb"([^\n]*+))\n", re.MULTILINE)
 _FORMATS = {b" ": LogFormat.LOG4J1, b"T": LogFormat.LOG4J2}
 LINE_FORMATS = frozenset(_FORMATS.values())
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
@@ -69,7 +72,8 @@ class Sieve:
 
     `broken` is called with what went wrong with one record (the wall stands round a record).
     `is_in_haste` False: it goes the slow way, which for a short log is the quicker one, as a
-    `Search` takes its time to be made.
+    `Search` takes its time to be made. `may_shed` True: in a storm it may count in `shed` what lies
+    between the first and the last event of a class, instead of giving it out.
     """
 
     def __init__(
@@ -87,6 +91,8 @@ class Sieve:
         self._allowed: dict[tuple[bytes, bytes], Sequence[bool]] = {}
         self._is_storm = self._has_returns = False
         self.is_in_haste = True
+        self.may_shed = False
+        self.shed: Counter[EventClass] = Counter()
 
     def read(self, data: bytes, seen_at: datetime) -> Iterator[Hit]:
         """What is hit in these lines, in their order. The last record stays open."""
@@ -107,7 +113,15 @@ class Sieve:
         odd = frozenset(_odd_lines(data))
         self._has_returns = b"\r" in data
         at = first
-        for lines, begin, end in self._parts(data, first, last, odd):
+        while self._is_storm and self.may_shed and not odd and at < last:
+            stop = self._step(data, at, last, STORM_STEP_BYTES)
+            hits = self._flood(data, at, stop, seen_at)
+            if hits is None:
+                break
+            yield from hits
+            yield None
+            at = stop
+        for lines, begin, end in self._parts(data, at, last, odd):
             if lines:
                 yield from self._confirmed(data, at, lines, seen_at)
                 at = lines[-1][0].start()
@@ -153,10 +167,63 @@ class Sieve:
         at = start
         while at < last:
             parts = self._every_part if self._is_storm else self._marked_parts
-            step = data.rfind(b"\n", at, at + STEP_BYTES) + 1 or data.index(b"\n", at) + 1
-            stop = self._head_from(data, min(step, last))
+            stop = self._step(data, at, last, STEP_BYTES)
             yield from parts(data, at, stop, odd)
             at = stop
+
+    def _step(self, data: bytes, at: int, last: int, size: int) -> int:
+        """A head about so far from here, or `last`."""
+        step = data.rfind(b"\n", at, at + size) + 1 or data.index(b"\n", at) + 1
+        return self._head_from(data, min(step, last))
+
+    def _flood(self, data: bytes, start: int, stop: int, seen_at: datetime) -> list[Hit] | None:
+        """The first and last of each class, the rest counted; None: here it is not so simple.
+
+        It is if every line is a record of its own, one look at all messages tells what hits them,
+        and nothing echoes.
+        """
+        part = data[start:stop]
+        found = _EVERY_LINE.findall(part)
+        if self._unsure or len(found) != part.count(b"\n"):
+            return None
+        numbers = self._numbers(found)
+        events = self._reading.plain_events(numbers)
+        if events is None:
+            return None
+        size = len(events)
+        lasts = dict(zip(events, range(size), strict=True))
+        firsts = dict(zip(reversed(events), reversed(range(size)), strict=True))
+        kept = sorted(({*firsts.values(), *lasts.values()}) - {firsts.get(None), lasts.get(None)})
+        counts = Counter(events)
+        self._is_storm = 2 * counts[None] < size
+        counts.subtract(events[index] for index in kept)
+        self.shed.update({event: count for event, count in counts.items() if event and count})
+        starts = [*accumulate([len(line[0]) + 1 for line in found], initial=start)]
+        begins = [starts[index] for index in kept]
+        places = self._assembler.places(data, start, begins)
+        self._assembler.pass_by(data, begins[-1] if begins else start, stop)
+        return [
+            self._reading.hit(
+                numbers[index], found[index][1], seen_at, _LINE.match(data, begin), place
+            )
+            for index, begin, place in zip(kept, begins, places, strict=True)
+        ]
+
+    def _numbers(self, lines: list[tuple[bytes, ...]]) -> list[int]:
+        """The signature that counts for each of these lines, -1 for none."""
+        known, numbers = self._allowed, []
+        messages = [line[4] for line in lines]
+        confirmed = self._looked_at(messages)
+        for (_, _, mark, level, message), sure in zip(lines, confirmed, strict=True):
+            allowed = known.get((mark, level)) or self._allow(mark, level)
+            if len(sure) == 1 and allowed[sure[0]]:
+                numbers.append(sure[0])
+                continue
+            number = min([each for each in sure if allowed[each]], default=None)
+            if number is None:
+                number = self._asked(message, None, allowed, ())
+            numbers.append(-1 if number is None else number)
+        return numbers
 
     def _marked_parts(
         self, data: bytes, start: int, last: int, odd: frozenset[int]

@@ -237,13 +237,21 @@ class LogReading:
         return None
 
     def hit(
-        self, number: int, stamp: Stamp, seen_at: datetime, line: re.Match[bytes], place: int
+        self, number: int, stamp: Stamp, seen_at: datetime, line: re.Match[bytes] | None, place: int
     ) -> Hit:
         """What this signature hits: a line at this place."""
         signature, event = self._simple[number]
         if event is None:
             event = self._event(signature, stamp, seen_at)
         return Hit(signature, event, None, line, place)
+
+    def plain_events(self, numbers: Sequence[int]) -> list[EventClass | None] | None:
+        """The classes of what hits, -1 for nothing. None: one of them is an echo."""
+        hits = {number: self._signatures.signatures[number] for number in set(numbers) - {-1}}
+        if any(signature.echoes for signature in hits.values()):
+            return None
+        events = {number: signature.event for number, signature in hits.items()}
+        return [events.get(number) for number in numbers]
 
     def allowed(self, log_format: LogFormat, level: str | None) -> Sequence[bool]:
         """Which signatures are for such records at all."""

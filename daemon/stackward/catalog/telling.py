@@ -37,6 +37,11 @@ class Telling:
         else:
             self._last[event] = hit
 
+    def count(self, shed: Counter[EventClass]) -> None:
+        """Take what was counted already between a first and a last one."""
+        self.counted += shed
+        shed.clear()
+
     @property
     def shed(self) -> int:
         """How many events are only counted that would have been told."""

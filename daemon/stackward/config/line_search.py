@@ -18,8 +18,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
-from operator import itemgetter
+from itertools import accumulate, count
+from operator import add, itemgetter
 
 import hyperscan
 import re2
@@ -89,10 +89,10 @@ class LineSearch:
     def find(self, lines: bytes) -> Marks:
         """As `Search` asks."""
         found: list[tuple[int, int]] = []
-        add = found.append
+        take = found.append
 
         def hit(number: int, _start: int, end: int, _flags: int, _context: object) -> None:
-            add((number, end))
+            take((number, end))
 
         self._rough.scan(lines, hit)
         if self._slow:
@@ -102,9 +102,10 @@ class LineSearch:
 
     def confirm(self, messages: Sequence[bytes]) -> Sequence[Sequence[int]]:
         """As `Search` asks. A cause beside a message is numbered behind all messages."""
-        text, count = b"\n".join([*messages, b""]), len(self._wanted)
+        text, behind = b"\n".join([*messages, b""]), len(self._wanted)
         found: list[list[int]] = [[] for _ in messages]
-        lines = dict(zip(accumulate(len(each) + 1 for each in messages), found, strict=True))
+        ends = map(add, accumulate(map(len, messages)), count(1))  # with their newlines
+        lines = dict(zip(ends, found, strict=False))
         several = self._two_sided
 
         def hit(number: int, _start: int, end: int, _flags: int, _context: object) -> None:
@@ -115,11 +116,11 @@ class LineSearch:
 
         self._exact[0].scan(text, hit)
         for line in found:
-            if line and (len(line) > 1 or line[0] >= count or line[0] in several):
+            if line and (len(line) > 1 or line[0] >= behind or line[0] in several):
                 line[:] = [
                     number
                     for number in line
-                    if number < count and (number not in several or number + count in line)
+                    if number < behind and (number not in several or number + behind in line)
                 ]
         return found
 
@@ -139,17 +140,17 @@ class LineSearch:
     @cached_property
     def _exact(self) -> tuple["_Scanner", frozenset[int]]:
         """The expressions that mean the same to hyperscan, and the signatures that have others."""
-        count = len(self._wanted)
+        behind = len(self._wanted)
         numbered = list(self._numbered())
-        unsure = {number % count for number, expression in numbered if not _is_plain(expression)}
-        forms = [(n, _exactly(each)) for n, each in numbered if n % count not in unsure]
+        unsure = {number % behind for number, expression in numbered if not _is_plain(expression)}
+        forms = [(n, _exactly(each)) for n, each in numbered if n % behind not in unsure]
         database = _database(forms)
         if forms and database is None:
-            unsure |= {number % count for number, form in forms if not _database([(number, form)])}
-            forms = [(number, form) for number, form in forms if number % count not in unsure]
+            unsure |= {number % behind for number, form in forms if not _database([(number, form)])}
+            forms = [(number, form) for number, form in forms if number % behind not in unsure]
             database = _database(forms)
         if forms and database is None:
-            unsure = set(range(count))
+            unsure = set(range(behind))
         return _Scanner(database), frozenset(unsure)
 
     @cached_property

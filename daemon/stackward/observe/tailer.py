@@ -141,6 +141,7 @@ class Tailer:
                 else:
                     reader.telling.add(hit)
             await patience.breathe()
+        reader.telling.count(reader.sieve.shed)
         reader.end(chunk)
         await self._tell(reader, chunk.gap_bytes_min, patience)
 
@@ -224,6 +225,7 @@ class _LogReader:
         if signatures is not self._signatures:
             self._signatures = signatures
             self.sieve = Sieve(signatures, self.target.role, self.assembler, self._broken)
+            self.sieve.may_shed = True
         self._turn_to(chunk.received_at)
         self.place = chunk.end
         self._add(self.sieve.judged(self.assembler.enter(chunk), self.at))
