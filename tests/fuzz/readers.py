@@ -6,7 +6,7 @@ cut into pieces, whose log it is); the rest is the log.
 """
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -58,14 +58,18 @@ def split(data: bytes) -> tuple[Random, bytes]:
     return Random(data[:DICE_BYTES]), data[DICE_BYTES:]
 
 
-def pieces(body: bytes, dice: Random) -> Iterator[bytes]:
-    """The same bytes, cut anywhere; a large input not into its every byte."""
-    longest = dice.choice((1, 7, 64, 700, 65536) if len(body) < 20_000 else (64, 700, 65536))
-    at = 0
-    while at < len(body):
-        end = at + dice.randint(1, longest)
-        yield body[at:end]
-        at = end
+def pieces(parts: Iterable[bytes], dice: Random, size: int) -> Iterator[bytes]:
+    """The same bytes, cut anywhere; an input of a large size not into its every byte."""
+    longest = dice.choice((1, 7, 64, 700, 65536) if size < 20_000 else (64, 700, 65536))
+    waiting = bytearray()
+    wanted = dice.randint(1, longest)
+    for part in parts:
+        waiting += part
+        while len(waiting) >= wanted:
+            yield bytes(waiting[:wanted])
+            del waiting[:wanted]
+            wanted = dice.randint(1, longest)
+    yield bytes(waiting)
 
 
 def whole_lines(body: bytes, dice: Random) -> Iterator[bytes]:
@@ -365,8 +369,8 @@ def stream(body: bytes) -> Iterator[bytes]:
 
 def tailed(body: bytes, dice: Random) -> Iterator[RawChunk]:
     reader = TailReader(None, TAIL, nonce=NONCE)
-    raw = body if dice.random() < 0.2 else b"".join(stream(body))
-    for piece in pieces(raw, dice):
+    raw = [body] if dice.random() < 0.2 else stream(body)
+    for piece in pieces(raw, dice, len(body)):
         yield from reader.feed(piece)
 
 
