@@ -69,11 +69,8 @@ class Measure:
     told: int = 0
     events: Counter[EventClass] = field(default_factory=Counter)
 
-    def take(self, sieve: Sieve, hits: Iterable[Hit], seen_at: datetime) -> None:
-        """What is hit in a stretch of whole lines."""
-        telling = Telling()
-        for hit in hits:
-            telling.add(hit)
+    def tell(self, sieve: Sieve, telling: Telling, seen_at: datetime) -> None:
+        """A stretch was read."""
         telling.count(sieve.shed)
         for hit in telling.told():
             self.told += 1
@@ -136,16 +133,22 @@ class Classifier:
         try:
             with _opened(file) as (stream, written_at):
                 for data in _blocks(stream, stream.read(BLOCK_BYTES)):
+                    telling = Telling()
                     for start, end, lines in slices(data):
                         place = replace(_NOWHERE, offset=measure.size_bytes)
                         part = LogChunk(
                             data=data[start:end], start=place, end=place, received_at=written_at
                         )
                         assembler.enter(part)
-                        measure.take(sieve, sieve.read(part.data, written_at), written_at)
+                        for hit in sieve.read(part.data, written_at):
+                            telling.add(hit)
                         measure.lines += lines
                         measure.size_bytes += end - start
-                measure.take(sieve, sieve.judged(assembler.close(), written_at), written_at)
+                    measure.tell(sieve, telling, written_at)
+                telling = Telling()
+                for hit in sieve.judged(assembler.close(), written_at):
+                    telling.add(hit)
+                measure.tell(sieve, telling, written_at)
         except (OSError, EOFError, zlib.error) as error:
             raise _unreadable(file, error) from error
         measure.unparsed = assembler.orphans
