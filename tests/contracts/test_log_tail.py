@@ -485,6 +485,39 @@ async def test_what_is_written_copied_and_cut_between_two_looks_is_read(follow, 
         await tail.sees(b"1", b"2")
 
 
+async def test_an_empty_copy_is_a_gap_as_lines_may_have_been_cut_behind_it(follow, log, tmp_path):
+    append(log, *numbered("first", 10))
+    async with follow(tmp_path) as tail:
+        await tail.placed()
+        rename_up(log)
+        log.touch()
+        await tail.until(lambda it: it.position.generation == 2)
+        (tmp_path / "cloud.log.1").rename(tmp_path / "cloud.log.2")
+        (tmp_path / "cloud.log.1").touch()
+        append(log, b"1")
+        await tail.sees(b"1")
+        assert tail.gaps[:1] == [None]
+
+
+async def test_empty_files_that_were_renamed_are_no_gap(follow, log, tmp_path):
+    append(log, *numbered("first", 10))
+    place = await place_in(follow, tmp_path)
+    for _ in range(3):
+        rename_up(log)
+        log.touch()
+    async with follow(tmp_path, place) as tail:
+        await tail.until(lambda it: it.position.generation == place.generation + 3)
+        empty = tail.position
+        append(log, b"1")
+        await tail.sees(b"1")
+        assert tail.gaps == []
+    rename_up(log)
+    append(log, b"2")
+    async with follow(tmp_path, empty) as tail:
+        await tail.sees(b"1", b"2")
+        assert tail.gaps == []
+
+
 DAILY = ["{}.2026-11-{:02}", "{}-202611{:02}", "{}-202611{:02}-1764288000"]
 
 
