@@ -145,7 +145,7 @@ class TailReader:
         self._buffer = bytearray()
         self._scanned = 0
         self._file: LogPosition | None = None  # the open file; its offset is the confirmed one
-        self._held = bytearray()  # bytes behind the last K
+        self._held = b""  # bytes behind the last K, before a record
         self._line = bytearray()  # confirmed bytes of a line that has not ended
         self._line_length = 0  # its true length, also where it was cut
         self._held_bytes_max = settings.bulk_bytes + 65536
@@ -167,7 +167,8 @@ class TailReader:
                     raise TailGarbled("a record of the tail has no end")
                 self._scanned = at
                 break
-            self._held += self._buffer[:at]
+            with memoryview(self._buffer) as came:
+                self._held += came[:at]
             words = self._buffer[words_at:end].decode("ascii", "replace").split(" ")
             del self._buffer[: end + 1]
             self._scanned = 0
@@ -203,7 +204,7 @@ class TailReader:
             case ["K", offset, *behind] if self._file is not None and len(behind) < 2:
                 return self._confirm(self._file, _number(offset), *map(_number, behind))
             case ["W"] if self._file is None:
-                self._held.clear()
+                self._held = b""
                 self.is_waiting = True
                 return []
             case ["X", *text]:
@@ -214,7 +215,7 @@ class TailReader:
     def _open(self, kind: str, new: LogPosition, gap: int | None) -> list[RawChunk]:
         """A file begins. What was not confirmed before is no part of any line."""
         old, chunks = self._file, []
-        self._held.clear()
+        self._held = b""
         known = self._resume if old is None else old
         generation = known.generation if known is not None else 0
         if kind == "same":
@@ -248,7 +249,7 @@ class TailReader:
             raise TailGarbled(
                 f"{len(self._held)} bytes came where the tail counts {offset - file.offset}"
             )
-        fresh, self._held = bytes(self._held), bytearray()
+        fresh, self._held = self._held, b""
         line_start = file.offset - self._line_length
         self._file = file = replace(file, offset=offset)
         if not fresh:
@@ -279,13 +280,11 @@ class TailReader:
             first_end = fresh.find(b"\n") + 1
             stop = begin + self._line_length + first_end
             is_cut = self._line_length + first_end - 1 > limit
-            first = self._end_line(fresh[:first_end])
-            fresh = fresh[first_end:]
+            first, rest = self._end_line(fresh[:first_end]), memoryview(fresh)[first_end:]
             if is_cut:
                 yield _chunk(file, first, begin, stop)
                 begin = stop
-            else:
-                fresh = first + fresh
+            fresh = bytes(rest) if is_cut else b"".join((first, rest))
         while (long := _long_line(fresh, limit)) is not None:
             at, end = long
             self._count_cut(end - 1 - at)
