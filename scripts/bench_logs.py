@@ -60,7 +60,7 @@ LOGGERS = (
 CHATTER = (
     'Request:Seq {n}-{b}: {{ Cmd , Ver: v1, [{{"com.cloud.agent.api.PingCommand":{{"id":"{n}"}}}}] }}',
     "Processing command: api.storage.ListTemplateCommand, {b} bytes in /mnt/SecStorage/{u}/{d}/{c}",
-    'Seq {n}-{b}: {{ Ans: , MgmtId: {b}, via: {n}, [{{"GetStorageStatsAnswer":{{"used":"{b}"}}}}] }}',
+    'Seq {n}-{b}: {{ Answer: , MgmtId: {b}, via: {n}, [{{"GetStorageStatsAnswer":{{"used":"{b}"}}}}] }}',
     "Watch Sent: Seq {n}-{b}: {{ Cmd , MgmtId: {b}, via: {n}, Ver: v1 }} after {d} ms in queue {c}",
     "Executing: /usr/bin/df -P -B 1 /mnt/SecStorage/{u} with a limit of {n} seconds, id {b}",
     "Execution is successful; exit value {d}, {b} bytes of output, volume {u} refreshed in {n} ms",
