@@ -65,6 +65,7 @@ async def open_ssh_server(
         address,
         port,
         server_factory=make_server,
+        acceptor=_send_no_empty_packets,
         server_host_keys=list(host_keys),
         authorized_client_keys=allowed,
         password_auth=False,
@@ -79,6 +80,17 @@ async def open_ssh_server(
         login_timeout=_LOGIN_SECONDS,
         backlog=512,
     )
+
+
+def _send_no_empty_packets(connection: asyncssh.SSHServerConnection) -> None:
+    """As OpenSSH, which puts no SSH_MSG_IGNORE before its packets as the library does."""
+    send: Callable[..., None] = connection.send_packet
+
+    def send_packet(pkttype: int, *args: bytes, handler: object = None) -> None:
+        if pkttype != asyncssh.constants.MSG_IGNORE:
+            send(pkttype, *args, handler=handler)
+
+    connection.send_packet = send_packet  # type: ignore[method-assign]
 
 
 async def closed(connections: set[asyncssh.SSHServerConnection]) -> None:

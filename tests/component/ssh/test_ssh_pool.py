@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+import asyncssh
 import pytest
 
 from stackward.errors import Leg, Unreachable
@@ -34,6 +35,25 @@ async def test_ticks_go_down_one_channel_without_a_new_command_each(cloud):
     assert vm.commands == ["facts"]
     assert not any(vm.requests)  # no environment, no terminal
     assert vm.logins == 1
+
+
+async def test_no_empty_packets_are_sent_beside_a_question(cloud):
+    jump = await cloud.start_jump(FakeJump())
+    vm = await cloud.start_vm(FakeVm("s-1-VM"))
+    guests = cloud.guests()
+    await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)
+    heard = []
+    for connection in (*jump.connections, *vm.connections):
+        log_received_packet = connection.log_received_packet
+
+        def hear(pkttype, *about, log=log_received_packet, **more):
+            heard.append(pkttype)
+            log(pkttype, *about, **more)
+
+        connection.log_received_packet = hear
+    for tick in (2, 3, 4):
+        await guests.ask(vm.target, jump.host, tick, timeout=PATIENCE)
+    assert asyncssh.constants.MSG_IGNORE not in heard
 
 
 async def test_facts_command_and_tail_share_the_connection_of_their_vm(cloud):
