@@ -58,7 +58,9 @@ def write(folder: Path, scene: str, *, vm_ahead: int = 0, ms_ahead: int = 0, zon
 
     said, own = SCENES[scene]
     before = f"{stamp('00:00', ms_ahead - 600, zone)} DEBUG [c.c.a.t.Request] (x:ctx-0) (logid:0) "
-    management = [before + "Seq 4-1: Processing:  { Answer: , via: 4(s-12-VM), Ver: v1, Flags: 10 }"]
+    management = [
+        before + "Seq 4-1: Processing:  { Answer: , via: 4(s-12-VM), Ver: v1, Flags: 10 }"
+    ]
     for at, level, text, request in said:
         head = f"{stamp(at, ms_ahead, zone)} {level:<5} [c.c.X] (x:ctx-{request}) (logid:{request})"
         management.append(f"{head} {text}")
