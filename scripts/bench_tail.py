@@ -4,10 +4,11 @@
 Method: a rehearsal cloud in a process of its own plays the VMs; behind the door of each stands a
 real bash, which runs the same text that is sent into a real VM (only sshd is asyncssh's). The real
 daemon, in another process, follows every log and asks every VM for its facts. Then, one VM after
-another and at odd moments, a line that tells an event is appended to a VM's log, and /metrics is
-asked (for that one family of metrics) until the counter of that event in that VM has grown. Taken
-is the moment when the answer that shows it is complete. Every third line is an error that a trace
-could follow, so it waits for the rest of itself; every third one is an error with its trace.
+another and at odd moments, a line that tells an event is appended to a VM's log, and one that tells
+none to three others. /metrics is asked (for that one family of metrics) until the counter of that
+event in that VM has grown; taken is the moment when the answer that shows it is complete. Every
+third line is an error that a trace could follow, so it waits for the rest of itself; every third
+one is an error with its trace.
 The load of the machine is told, with what each side takes of it.
 """
 
@@ -34,6 +35,8 @@ CONNECTED_WITHIN_SECONDS = 60
 SEEN_WITHIN_SECONDS = 10
 LOOK_EVERY_SECONDS = 0.015
 STAMP = "%Y-%m-%dT%H:%M:%S"
+CHATTER = "INFO  [storage.template.DownloadManagerImpl] (Agent-Handler-3:[]) Found 2 templates"
+OTHERS = 3  # so many VMs say something of no interest each time
 SAYINGS = (
     ("agent_connecting", "INFO  [utils.nio.NioClient] (main:[]) Connecting to 192.0.2.4:8250"),
     (
@@ -82,7 +85,9 @@ async def serve(vms: int) -> None:
         cpvms_per_zone=vms - vms // 2,
         hypervisor="VMware",  # direct: a jump of this machine's own would be load, not way
         guests=GuestKind.SHELL,
-        pace=Pace(boot=0.1, agent_start=0.1, chatter=60.0),
+        pace=Pace(
+            boot=0.1, agent_start=0.1, chatter=3600.0
+        ),  # at one moment in all VMs: not so here
     )
     async with Rehearsal(settings) as cloud:
         logs = {guest.vm.name: str(guest.tree.log_path) for guest in cloud.stage.guests.values()}
@@ -198,9 +203,10 @@ def sample(page: Page, logs: dict[str, str], samples: int) -> dict[str, list[flo
         before = page.count(vm, kind)
         time.sleep(dice.uniform(0, 0.1))  # odd moments
         now = datetime.now(UTC)
-        line = f"{now.strftime(STAMP)},{now.microsecond // 1000:03d} {text}\n"
-        with Path(logs[vm]).open("a") as log:
-            log.write(line)
+        stamp = f"{now.strftime(STAMP)},{now.microsecond // 1000:03d}"
+        for other in dice.sample(vms, OTHERS):
+            append(logs[other], f"{stamp} {CHATTER}\n")
+        append(logs[vm], f"{stamp} {text}\n")
         written = time.perf_counter()
         while page.count(vm, kind) <= before:
             if time.perf_counter() - written > SEEN_WITHIN_SECONDS:
@@ -208,6 +214,11 @@ def sample(page: Page, logs: dict[str, str], samples: int) -> dict[str, list[flo
             time.sleep(LOOK_EVERY_SECONDS)
         waits[kind].append(time.perf_counter() - written)
     return waits
+
+
+def append(log: str, text: str) -> None:
+    with Path(log).open("a") as end_of_log:
+        end_of_log.write(text)
 
 
 def report(waits: dict[str, list[float]]) -> None:
