@@ -36,7 +36,7 @@ def interpret_storage(facts: GuestFacts, thresholds: ProbeThresholds) -> Answer:
     if troubles:
         words = "; ".join(words for words, _ in troubles)
         return Answer(
-            Failed(Sign.MOUNT_HUNG, words), tuple(on for _, ons in troubles for on in ons)
+            Failed(Sign.MOUNT_HUNG, words), tuple(name for _, names in troubles for name in names)
         )
     untold = [mount.point for mount in mounts if not _is_told(mount, facts, thresholds)]
     if untold:
