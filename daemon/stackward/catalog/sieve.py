@@ -32,7 +32,7 @@ STORM_LINES_MIN = 40
 SLICE_BYTES_MAX = 256 * 1024
 STEP_BYTES = 48 * 1024
 STORM_STEP_BYTES = 96 * 1024
-SLICE_LINES_MAX = 1000
+SLICE_LINES_MAX = 1500
 
 # A head that both assemblers read alike, with more than a blank behind its thread, which ends at
 # the first bracket before a blank.
@@ -346,7 +346,7 @@ class Sieve:
         """The ends of the lines of this part that may be hit, and by what."""
         assert self._search is not None
         marks: dict[int, set[int]] = {}
-        for number, end in self._search.find(data[start:stop]):
+        for number, end in self._search.find(memoryview(data)[start:stop]):
             marks.setdefault(start + end, set()).add(number)
         if odd:
             marks |= {end: set() for end in odd if start < end <= stop}

@@ -86,7 +86,7 @@ class LineSearch:
         self.find(b"\n")
         self.confirm([b""])
 
-    def find(self, lines: bytes) -> Marks:
+    def find(self, lines: bytes | memoryview) -> Marks:
         """As `Search` asks."""
         found: list[tuple[int, int]] = []
         take = found.append
@@ -96,7 +96,7 @@ class LineSearch:
 
         self._rough.scan(lines, hit)
         if self._slow:
-            found += _slowly(self._slow, lines)
+            found += _slowly(self._slow, bytes(lines))
             found.sort(key=itemgetter(1))
         return found
 
@@ -187,14 +187,18 @@ class _Scanner:
         self._database = database
         self._threads = threading.local()
 
-    def scan(self, data: bytes, hit: Callable[[int, int, int, int, object], None]) -> None:
+    def scan(
+        self, data: bytes | memoryview, hit: Callable[[int, int, int, int, object], None]
+    ) -> None:
         """Call `hit` with the number of every expression that hits, and where it ends."""
         if self._database is None:
             return
         scratch = getattr(self._threads, "scratch", None)
         if scratch is None:
             scratch = self._threads.scratch = hyperscan.Scratch(self._database)
-        self._database.scan(data, match_event_handler=hit, scratch=scratch)
+        self._database.scan(  # type: ignore[type-var]  # it takes any buffer
+            data, match_event_handler=hit, scratch=scratch
+        )
 
 
 def _slowly(expressions: list[tuple[int, Locate]], data: bytes) -> Iterator[tuple[int, int]]:
