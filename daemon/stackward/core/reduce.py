@@ -154,30 +154,28 @@ def _from_inside(
         readings = _renew_readings(readings, event.readings)
         if event.readings.uptime_seconds is not None:
             booted_at = event.observed_at - timedelta(seconds=event.readings.uptime_seconds)
-    # Spelled out: `replace` takes three times as long, and this is what happens most often.
-    return TargetState(
-        target=state.target,
-        first_seen_at=state.first_seen_at,
-        listed_at=state.listed_at,
-        state_since=state.state_since,
-        predecessor_id=state.predecessor_id,
+    is_answered = event.round_trip is not None
+    return _renewed(
+        state,
         probes=probes,
-        path=state.path if event.round_trip is None else _opened(state.path, event.observed_at),
-        log=state.log,
+        path=_opened(state.path, event.observed_at) if is_answered else state.path,
         marks=marks,
         marks_at=marks_at,
-        booted_at=booted_at,
         readings=readings,
-        round_trip=state.round_trip if event.round_trip is None else event.round_trip,
-        episode=state.episode,
-        in_flight=state.in_flight,
-        in_flight_action=state.in_flight_action,
-        last_finished=state.last_finished,
-        last_action=state.last_action,
-        last_action_at=state.last_action_at,
-        withdrawn_at=state.withdrawn_at,
-        advised_at=state.advised_at,
+        booted_at=booted_at,
+        round_trip=event.round_trip if is_answered else state.round_trip,
     )
+
+
+_FIELDS = tuple(field.name for field in fields(TargetState))
+_values = attrgetter(*_FIELDS)
+
+
+def _renewed(state: TargetState, **changes: object) -> TargetState:
+    """As `dataclasses.replace`, in half the time: this is what happens most often."""
+    values = dict(zip(_FIELDS, _values(state), strict=True))
+    values.update(changes)
+    return TargetState(**values)
 
 
 def _renew_marks(old: GuestMarks, new: GuestMarks) -> GuestMarks:

@@ -1,6 +1,7 @@
 """One event, one target: what is remembered, and what changes nothing."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -345,3 +346,25 @@ def test_an_observation_that_names_another_target_is_left_aside():
         target_id=VM, source=stray.source, observations=stray.observations, observed_at=NOW
     )
     assert UNIT not in reduce(_answers(), mixed).probes
+
+
+def test_an_answer_from_inside_opens_the_way_and_leaves_the_rest_as_it_was():
+    broken = PathTold(target_id=VM, leg=Leg.INNER_TCP, detail="refused", at=NOW - seconds(9))
+    state = reduce(a_state(probes={}, path=None), broken)
+    # Something recognizable in every field that an answer has nothing to do with.
+    renewed = {"probes", "path", "marks", "marks_at", "booted_at", "readings", "round_trip"}
+    names = [one.name for one in fields(TargetState) if one.name not in renewed]
+    kept: dict[str, Any] = {name: object() for name in names}
+    kept["target"] = state.target
+    state = replace(state, **kept)
+    answer = observed(
+        (UNIT, Passed()), marks=MARKS, readings=GuestReadings(load_1m=1.0), round_trip=seconds(1)
+    )
+    after = reduce(state, answer)
+    assert {name: getattr(after, name) for name in kept} == kept
+    assert after.path is not None
+    assert (after.path.leg, after.path.since) == (None, NOW)
+    later = replace(answer, observed_at=NOW + seconds(9))
+    reopened = reduce(after, later).path
+    assert reopened is not None
+    assert (reopened.since, reopened.told_at) == (NOW, NOW + seconds(9))
