@@ -52,10 +52,11 @@ class Answer:
 class GuestProbe:
     """A question that a block of facts answers, for VMs of these roles.
 
-    `is_lasting`: what it reads seldom changes from one block to the next.
+    `is_lasting`: as long as its sections stay the same and fresh, a passed answer stays passed,
+    whatever the time. Only then may it be given again without being read (guest_reader.py).
     """
 
     name: ProbeName
     roles: frozenset[VmRole]
     interpret: Callable[[GuestFacts, ProbeThresholds], Answer]
-    is_lasting: bool = True
+    is_lasting: bool = False

@@ -21,14 +21,16 @@ from stackward.model.target import DatabaseWitness, Target, Witness
 from stackward.model.verdict import Observation, ProbeName, Source
 
 PROBES_INSIDE: tuple[GuestProbe, ...] = (
-    GuestProbe(ProbeName.AGENT_UNIT, EVERY_ROLE, interpret_unit),
-    GuestProbe(ProbeName.AGENT_PROCESS, EVERY_ROLE, interpret_process),
-    GuestProbe(ProbeName.AGENT_LINK, EVERY_ROLE, interpret_link),
-    GuestProbe(ProbeName.MANAGEMENT, EVERY_ROLE, interpret_management),
-    GuestProbe(ProbeName.STORAGE, frozenset({VmRole.SECONDARY_STORAGE}), interpret_storage),
-    GuestProbe(ProbeName.DISK, EVERY_ROLE, interpret_disk),
-    GuestProbe(ProbeName.MEMORY, EVERY_ROLE, interpret_memory, is_lasting=False),
-    GuestProbe(ProbeName.CLOCK, EVERY_ROLE, interpret_clock, is_lasting=False),
+    GuestProbe(ProbeName.AGENT_UNIT, EVERY_ROLE, interpret_unit, is_lasting=True),
+    GuestProbe(ProbeName.AGENT_PROCESS, EVERY_ROLE, interpret_process, is_lasting=True),
+    GuestProbe(ProbeName.AGENT_LINK, EVERY_ROLE, interpret_link, is_lasting=True),
+    GuestProbe(ProbeName.MANAGEMENT, EVERY_ROLE, interpret_management, is_lasting=True),
+    GuestProbe(
+        ProbeName.STORAGE, frozenset({VmRole.SECONDARY_STORAGE}), interpret_storage, is_lasting=True
+    ),
+    GuestProbe(ProbeName.DISK, EVERY_ROLE, interpret_disk, is_lasting=True),
+    GuestProbe(ProbeName.MEMORY, EVERY_ROLE, interpret_memory),
+    GuestProbe(ProbeName.CLOCK, EVERY_ROLE, interpret_clock),
 )
 PROBES_OF: Mapping[VmRole, tuple[GuestProbe, ...]] = {
     role: tuple(probe for probe in PROBES_INSIDE if role in probe.roles) for role in VmRole
