@@ -35,9 +35,13 @@ from stackward.transports.ssh_settings import (
     KeySource,
     SshSettings,
 )
+from stackward.transports.ssh_stream import take_data_quickly
 
 REKEY_SECONDS = 3600.0  # spread by a quarter: what connected together must not rekey together
-WINDOW_BYTES = 128 * 1024  # per channel: what a peer may send beyond what is being taken
+# Per channel: what a peer may send beyond what is being taken. A log comes quicker through a wide
+# window, as half of it must be empty before more is asked for.
+WINDOW_BYTES = 128 * 1024
+STREAM_WINDOW_BYTES = 512 * 1024
 # A jump's kernel gives up a connect after about 127 s; until then a late "open" may come.
 LATE_OPEN_SECONDS = 150.0
 STDERR_BYTES_MAX = 200
@@ -56,6 +60,7 @@ class _Greeter(asyncssh.SSHClient):
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         _spare_ignored_packets(conn)
+        take_data_quickly(conn)
         self.has_tcp = True
         self.on_tcp()
 
@@ -181,7 +186,9 @@ class SshWay:
         is_jump = self.place.legs is JUMP_LEGS
         return Unreachable(text, leg=Leg.JUMP_TCP if is_jump else Leg.CHANNEL)
 
-    async def open(self, conversation: Conversation, command: str, deadline: float) -> None:
+    async def open(
+        self, conversation: Conversation, command: str, deadline: float, *, is_stream: bool = False
+    ) -> None:
         """Start a command on a channel of its own: no terminal, no environment.
 
         A channel that does not open in time says that the other side hangs: the whole connection
@@ -194,7 +201,7 @@ class SshWay:
                     command,
                     encoding=None,
                     request_pty=False,
-                    window=WINDOW_BYTES,
+                    window=STREAM_WINDOW_BYTES if is_stream else WINDOW_BYTES,
                 )
         except TimeoutError:
             self.abort("it opened no channel in time")

@@ -141,7 +141,8 @@ class SshGuests:
             bytes_max=self._settings.tail_bytes_max,
         )
         try:
-            await way.open(conversation, self._loop.tail_command(self._tail, resume), deadline)
+            command = self._loop.tail_command(self._tail, resume)
+            await way.open(conversation, command, deadline, is_stream=True)
             conversation.start()
             async with aclosing(conversation.chunks(deadline)) as chunks:
                 async for chunk in chunks:
