@@ -10,6 +10,8 @@ Rules of the room:
 
 1. The events are those of the slow way, which assembles every record and tries all patterns on it.
 2. What a `Search` cannot be trusted with is assembled: lines that are no ASCII, or too long.
+   In a storm a message is asked for once for all that differ from it in digits only, unless some
+   pattern looks at digits that may stand there.
 3. The lines before the first head of a stretch, and those from the last one on, are always
    assembled: their records reach into other stretches.
 """
@@ -27,8 +29,11 @@ from stackward.model.sighting import EventClass, Sighting
 
 # Shorter than RecordLimits.message_chars_max: nothing of such a line is cut.
 LINE_BYTES_TRUSTED = 8000
-# So many lines of one look are worth a second look at all their messages together.
+# So many lines that hit, of one look, may be a storm.
 STORM_LINES_MIN = 40
+# What is known of messages that differ in their digits only, while there is a storm.
+SHAPES_MAX = 500
+SHAPE_BYTES_MAX = 1000
 SLICE_BYTES_MAX = 256 * 1024
 STEP_BYTES = 48 * 1024
 STORM_STEP_BYTES = 96 * 1024
@@ -42,7 +47,17 @@ _HEAD_BYTES = (
 )
 _HEAD = re.compile(_HEAD_BYTES)
 _LINE = re.compile(_HEAD_BYTES + rb"([^\n]*+)\n")
-_EVERY_LINE = re.compile(rb"^(" + _HEAD_BYTES + rb"([^\n]*+))\n", re.MULTILINE)
+# The same where every digit is a zero.
+_SHAPE = re.compile(
+    rb"^0000-00-00([ T])00:00:00,000 " + _HEAD_BYTES.partition(rb",\d{3}) ")[2] + rb"([^\n]*+)\n",
+    re.MULTILINE,
+)
+_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_Shape = tuple[bytes, bytes, bytes]
+"""What marks its time, level and message, with zeros for digits."""
+# What may be known of a shape beside its signature: nothing yet, or that it depends on the digits.
+_NOT_ASKED, _VARIES = -1, -2
+_UNSURE = frozenset({_NOT_ASKED, _VARIES})
 _FORMATS = {b" ": LogFormat.LOG4J1, b"T": LogFormat.LOG4J2}
 LINE_FORMATS = frozenset(_FORMATS.values())
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
@@ -87,9 +102,9 @@ class Sieve:
         self._assembler = assembler
         self._reading = LogReading(signatures, role, assembler.zone)
         self._broken = broken
-        self._unsure = sorted(self._search.unsure) if self._search else []
         self._allowed: dict[tuple[bytes, bytes], Sequence[bool]] = {}
-        self._is_storm = self._has_returns = False
+        self._known: dict[_Shape, int | None] = {}
+        self._is_storm = False
         self.is_in_haste = True
         self.may_shed = False
         self.shed: Counter[EventClass] = Counter()
@@ -103,6 +118,8 @@ class Sieve:
         if self._search is None or not self.is_in_haste:
             yield from self._taken(data, 0, len(data), seen_at)
             return
+        if not self._is_storm:
+            self._known.clear()
         assembler, size = self._assembler, len(data)
         first = self._head_from(data, 0)
         yield from self._taken(data, 0, first, seen_at)
@@ -111,7 +128,6 @@ class Sieve:
         yield from self.judged(assembler.close(), seen_at)
         last = self._head_before(data, size, first)
         odd = frozenset(_odd_lines(data))
-        self._has_returns = b"\r" in data
         at = first
         while self._is_storm and self.may_shed and not odd and at < last:
             stop = self._step(data, at, last, STORM_STEP_BYTES)
@@ -179,51 +195,77 @@ class Sieve:
     def _flood(self, data: bytes, start: int, stop: int, seen_at: datetime) -> list[Hit] | None:
         """The first and last of each class, the rest counted; None: here it is not so simple.
 
-        It is if every line is a record of its own, one look at all messages tells what hits them,
-        and nothing echoes.
+        It is if every line is a record of its own, and nothing echoes.
         """
         part = data[start:stop]
-        found = _EVERY_LINE.findall(part)
-        if self._unsure or len(found) != part.count(b"\n"):
+        shapes = _SHAPE.findall(part.translate(_ZEROS))
+        if len(shapes) != part.count(b"\n"):
             return None
-        numbers = self._numbers(found)
-        events = self._reading.plain_events(numbers)
-        if events is None:
+        lines = part.split(b"\n")
+        numbers = self._numbers(lines, shapes)
+        counts = Counter(numbers)
+        self._is_storm = 2 * counts.pop(None, 0) < len(numbers)
+        kept = self._kept(numbers, counts)
+        if kept is None:
             return None
-        size = len(events)
-        lasts = dict(zip(events, range(size), strict=True))
-        firsts = dict(zip(reversed(events), reversed(range(size)), strict=True))
-        kept = sorted(({*firsts.values(), *lasts.values()}) - {firsts.get(None), lasts.get(None)})
-        counts = Counter(events)
-        self._is_storm = 2 * counts[None] < size
-        counts.subtract(events[index] for index in kept)
-        self.shed.update({event: count for event, count in counts.items() if event and count})
-        starts = [*accumulate([len(line[0]) + 1 for line in found], initial=start)]
+        starts = [*accumulate([len(line) + 1 for line in lines], initial=start)]
         begins = [starts[index] for index in kept]
         places = self._assembler.places(data, start, begins)
         self._assembler.pass_by(data, begins[-1] if begins else start, stop)
-        return [
-            self._reading.hit(
-                numbers[index], found[index][1], seen_at, _LINE.match(data, begin), place
-            )
-            for index, begin, place in zip(kept, begins, places, strict=True)
-        ]
+        hits = []
+        for index, begin, place in zip(kept, begins, places, strict=True):
+            line, number = _LINE.match(data, begin), numbers[index]
+            assert line is not None
+            assert number is not None
+            hits.append(self._reading.hit(number, line[1], seen_at, line, place))
+        return hits
 
-    def _numbers(self, lines: list[tuple[bytes, ...]]) -> list[int]:
-        """The signature that counts for each of these lines, -1 for none."""
-        known, numbers = self._allowed, []
-        messages = [line[4] for line in lines]
-        confirmed = self._looked_at(messages)
-        for (_, _, mark, level, message), sure in zip(lines, confirmed, strict=True):
-            allowed = known.get((mark, level)) or self._allow(mark, level)
-            if len(sure) == 1 and allowed[sure[0]]:
-                numbers.append(sure[0])
-                continue
-            number = min([each for each in sure if allowed[each]], default=None)
-            if number is None:
-                number = self._asked(message, None, allowed, ())
-            numbers.append(-1 if number is None else number)
+    def _numbers(self, lines: list[bytes], shapes: list[_Shape]) -> list[int | None]:
+        """The signature that counts for each of these lines, None for none."""
+        numbers = [*map(self._known.get, shapes, repeat(_NOT_ASKED))]
+        for index in [index for index, number in enumerate(numbers) if number in _UNSURE]:
+            shape, line = shapes[index], lines[index]
+            numbers[index] = self._number(shape, line[len(line) - len(shape[2]) :])
         return numbers
+
+    def _kept(self, numbers: Sequence[int | None], counts: Counter[int | None]) -> list[int] | None:
+        """Of each class the first and the last line; the others are counted, as `shed`.
+
+        None: one of them is an echo.
+        """
+        size = len(numbers)
+        lasts = dict(zip(numbers, range(size), strict=True))
+        firsts = dict(zip(reversed(numbers), range(size - 1, -1, -1), strict=True))
+        totals: Counter[EventClass] = Counter()
+        ends: dict[EventClass, tuple[int, int]] = {}
+        for number, count in counts.items():
+            assert number is not None
+            event = self._reading.plain_event(number)
+            if event is None:
+                return None
+            first, last = ends.get(event, (size, 0))
+            ends[event] = min(first, firsts[number]), max(last, lasts[number])
+            totals[event] += count
+        kept = {event: {*both} for event, both in ends.items()}
+        totals.subtract({event: len(both) for event, both in kept.items()})
+        self.shed += totals
+        return sorted(index for both in kept.values() for index in both)
+
+    def _number(self, shape: _Shape, message: bytes) -> int | None:
+        """The signature that counts for a message of this shape, looked up if it is known."""
+        known = self._known.get(shape, _NOT_ASKED)
+        if known not in _UNSURE:
+            return known
+        mark, level, zeros = shape
+        allowed = self._allowed.get((mark, level)) or self._allow(mark, level)
+        number = self._asked(message, allowed, ())
+        if known == _NOT_ASKED and len(zeros) <= SHAPE_BYTES_MAX:
+            assert self._search is not None
+            if len(self._known) >= SHAPES_MAX:
+                self._known.clear()
+            is_sure = not self._search.varies(_text(zeros))
+            self._known[shape] = number if is_sure else _VARIES
+        return number
 
     def _marked_parts(
         self, data: bytes, start: int, last: int, odd: frozenset[int]
@@ -267,20 +309,16 @@ class Sieve:
         self, data: bytes, at: int, lines: list[_Line], seen_at: datetime
     ) -> Iterator[Hit]:
         """What hits these records of one line each; the assembler is `at` this place."""
-        hit, known, is_sure = self._reading.hit, self._allowed, not self._unsure
+        hit, known = self._reading.hit, self._allowed
         places = self._assembler.places(data, at, [line.start() for line, _ in lines])
-        confirmed = self._looked_at([line[4] for line, _ in lines])
         hits = 0
-        for (line, among), sure, place in zip(lines, confirmed, places, strict=True):
+        for (line, among), place in zip(lines, places, strict=True):
             stamp, mark, level, message = line.groups()
-            allowed = known.get((mark, level)) or self._allow(mark, level)
-            number: int | None
-            if len(sure) == 1 and allowed[sure[0]] and is_sure:
-                number = sure[0]
+            if among:
+                allowed = known.get((mark, level)) or self._allow(mark, level)
+                number = self._asked(message, allowed, among)
             else:
-                number = min([each for each in sure if allowed[each]], default=None)
-                if number is None or not is_sure:
-                    number = self._asked(message, number, allowed, among)
+                number = self._number((mark, level, message.translate(_ZEROS)), message)
             if number is not None:
                 hits += 1
                 yield hit(number, stamp, seen_at, line, place)
@@ -290,32 +328,13 @@ class Sieve:
         allowed = self._allowed[mark, level] = self._reading.allowed(_FORMATS[mark], level.decode())
         return allowed
 
-    def _looked_at(self, messages: list[bytes]) -> Iterable[Sequence[int]]:
-        """What hits each of these messages, if they are many enough for one look at all."""
-        if self._search is None or len(messages) < STORM_LINES_MIN:
-            return repeat((), len(messages))
-        if self._has_returns:
-            messages = [message.rstrip(b"\r") for message in messages]
-        return self._search.confirm(messages)
-
-    def _asked(
-        self, message: bytes, sure: int | None, allowed: Sequence[bool], among: Collection[int]
-    ) -> int | None:
-        """The signature that counts by what RE2 says: `sure` does if none before it hits.
-
-        `among` is what may hit; empty: nobody knows.
-        """
-        text = message.rstrip(b"\r").decode("ascii")
-        if sure is not None:
-            among = [each for each in self._unsure if each < sure]
+    def _asked(self, message: bytes, allowed: Sequence[bool], among: Collection[int]) -> int | None:
+        """The signature that counts by what RE2 says. `among` is what may hit; empty: anything."""
         try:
-            if sure is None and not among:
-                return self._reading.recognise_message(allowed, text)
-            number = self._reading.recognise_message(allowed, text, sorted(among))
+            return self._reading.recognise_message(allowed, _text(message), sorted(among) or None)
         except Exception as error:  # the wall round one log record
             self._broken(error)
             return None
-        return sure if number is None else number
 
     def _is_head(self, data: bytes, start: int) -> bool:
         """True if a record begins here whatever stands before it."""
@@ -346,12 +365,16 @@ class Sieve:
         """The ends of the lines of this part that may be hit, and by what."""
         assert self._search is not None
         marks: dict[int, set[int]] = {}
-        for number, end in self._search.find(memoryview(data)[start:stop]):
-            marks.setdefault(start + end, set()).add(number)
+        for number, end in self._search.find(data, start, stop):
+            marks.setdefault(end, set()).add(number)
         if odd:
             marks |= {end: set() for end in odd if start < end <= stop}
             return sorted(marks.items())
         return marks.items()
+
+
+def _text(message: bytes) -> str:
+    return message.rstrip(b"\r").decode("ascii")
 
 
 def slices(data: bytes) -> Iterator[tuple[int, int, int]]:

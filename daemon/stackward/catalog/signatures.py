@@ -50,16 +50,14 @@ of the lines, whose newlines count to them."""
 class Search(Protocol):
     """All patterns at once over whole lines of ASCII that are no longer than a record may be.
 
-    `find` looks at lines as they stand in a log. It may mark too much and must not miss a line in
-    which a message, or a part of a trace, is hit. `confirm` looks at messages, each of them a line
-    and all there is of its record: it marks what hits, but for signatures that are `unsure`.
-    `make` compiles, which takes seconds and else happens at the first look.
+    `find` looks at lines as they stand in a log, or at a part of them. It may mark too much and
+    must not miss a line in which a message, or a part of a trace, is hit. `varies` is True if of
+    two messages of log4j of this shape, which differ in their digits only, one may be hit by what
+    does not hit the other. `make` compiles what else is compiled at the first look.
     """
 
-    @property
-    def unsure(self) -> frozenset[int]: ...
-    def find(self, lines: bytes | memoryview) -> Marks: ...
-    def confirm(self, messages: Sequence[bytes]) -> Sequence[Sequence[int]]: ...
+    def find(self, lines: bytes, start: int = 0, end: int | None = None) -> Marks: ...
+    def varies(self, shape: str) -> bool: ...
     def make(self) -> None: ...
 
 
@@ -245,13 +243,10 @@ class LogReading:
             event = self._event(signature, stamp, seen_at)
         return Hit(signature, event, None, line, place)
 
-    def plain_events(self, numbers: Sequence[int]) -> list[EventClass | None] | None:
-        """The classes of what hits, -1 for nothing. None: one of them is an echo."""
-        hits = {number: self._signatures.signatures[number] for number in set(numbers) - {-1}}
-        if any(signature.echoes for signature in hits.values()):
-            return None
-        events = {number: signature.event for number, signature in hits.items()}
-        return [events.get(number) for number in numbers]
+    def plain_event(self, number: int) -> EventClass | None:
+        """The class of what this signature hits; None: it is an echo."""
+        signature = self._signatures.signatures[number]
+        return None if signature.echoes else signature.event
 
     def allowed(self, log_format: LogFormat, level: str | None) -> Sequence[bool]:
         """Which signatures are for such records at all."""

@@ -1,25 +1,24 @@
 """One look of all patterns at whole lines of a log: hyperscan over the bytes, as they came.
 
-The patterns are for messages; here they meet raw lines, with a head before the message and perhaps
-a carriage return behind it. So each is loosened until it holds there: what it hits in a record it
-must hit in one of the record's lines. It may hit more, for every hit is confirmed.
+Most patterns hit only texts that hold one of a few words (needles.py), and words are what it finds
+quickest. The others are looked for as expressions. They are for messages and here they meet raw
+lines, with a head before the message and perhaps a carriage return behind it. So each is loosened
+until it holds there: what it hits in a record it must hit in one of the record's lines. It may hit
+more, for every hit is confirmed.
 
 Rules of the room:
 
 1. Loosened is never narrowed: an assertion is dropped or widened, nothing is added that a line
    that RE2 hits could lack. It holds for ASCII; nobody asks about other lines.
-2. Each expression goes on to the end of its line: a line is told once for each, and which line it
-   is is known without looking for it.
+2. Each expression goes on to the end of its line: a line is told once for each.
 3. What hyperscan does not take is looked for by RE2, so linear time stays.
 """
 
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate, count
-from operator import add, itemgetter
 
 import hyperscan
 import re2
@@ -27,17 +26,15 @@ import re2
 from stackward.catalog.records import LogFormat
 from stackward.catalog.sieve import LINE_FORMATS
 from stackward.catalog.signatures import Marks
+from stackward.config.needles import Needle, needles
+from stackward.config.shapes import without_digits
 
 # What follows a head is the message. With `^`: the line is the message, or the line of a trace.
 _AFTER_HEAD = r"(?:^|[ \r])"
 _LINE_END = r"[^\n]*\n"
-# Beginnings of lines by format. A pattern for these alone looks at no other line.
-_HEADS = {
-    LogFormat.SHELL: r"[A-Z][a-z][a-z] ",
-    LogFormat.JOURNAL: r"(?:[A-Z][a-z][a-z] |\d\d\d\d-)",
-    LogFormat.KERNEL: r"(?:[A-Z][a-z][a-z] |\d\d\d\d-|[\[\x1b])",
-    LogFormat.PYTHON: r"\d\d\d\d-",
-}
+# So lines of boot scripts begin. A pattern for these alone looks at no other line.
+_SHELL_HEAD = r"^\r*[A-Z][a-z][a-z] "
+_SHELL_ONLY = frozenset({LogFormat.SHELL})
 _TOKEN = re.compile(
     r"\\[pP](?:\{[^}]*\}|.)|\\x\{[^}]*\}|\\Q.*?(?:\\E|$)|\\."  # an escape
     r"|\[\^?\]?(?:\[:\^?\w+:\]|\\[pP]\{[^}]*\}|\\.|[^\]\\])*\]"  # a class
@@ -56,15 +53,16 @@ _FLAGS = hyperscan.HS_FLAG_MULTILINE
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A signature's expressions, and the formats that a record must have (empty: any)."""
+    """A signature's expressions, formats of its records (empty: any), and what it must hit."""
 
     message: str | None
     cause: str | None
     formats: frozenset[LogFormat] = frozenset()
+    samples: tuple[str, ...] = ()
 
 
-Form = tuple[int, str]
-"""An expression for hyperscan and its number."""
+Way = tuple[str, ...]
+"""Expressions for hyperscan: what is looked for hits only lines that one of them hits."""
 
 Locate = Callable[[bytes, int], int | None]
 """Where a hit ends that begins at this place or behind it."""
@@ -76,108 +74,102 @@ class LineSearch:
     def __init__(self, wanted: Sequence[Wanted]) -> None:
         self._wanted = tuple(wanted)
 
-    @property
-    def unsure(self) -> frozenset[int]:
-        """Signatures that RE2 must confirm."""
-        return self._exact[1]
-
     def make(self) -> None:
         """Compile everything now."""
         self.find(b"\n")
-        self.confirm([b""])
+        self.varies("")
 
-    def find(self, lines: bytes | memoryview) -> Marks:
+    def find(self, lines: bytes, start: int = 0, end: int | None = None) -> Marks:
         """As `Search` asks."""
-        found: list[tuple[int, int]] = []
-        take = found.append
+        made = self._made
+        part = memoryview(lines)[start:end]
+        found = made.scanner.found(part)
+        if made.slow:
+            found += _slowly(made.slow, bytes(part))
+        found.sort()  # no order is promised
+        marks: list[tuple[int, int]] = []
+        line_end = 0
+        for at, number in found:
+            if start + at > line_end:
+                line_end = lines.index(b"\n", start + at - 1) + 1
+            marks += [(each, line_end) for each in made.meant[number]]
+        return marks
 
-        def hit(number: int, _start: int, end: int, _flags: int, _context: object) -> None:
-            take((number, end))
-
-        self._rough.scan(lines, hit)
-        if self._slow:
-            found += _slowly(self._slow, bytes(lines))
-            found.sort(key=itemgetter(1))
-        return found
-
-    def confirm(self, messages: Sequence[bytes]) -> Sequence[Sequence[int]]:
-        """As `Search` asks. A cause beside a message is numbered behind all messages."""
-        text, behind = b"\n".join([*messages, b""]), len(self._wanted)
-        found: list[list[int]] = [[] for _ in messages]
-        ends = map(add, accumulate(map(len, messages)), count(1))  # with their newlines
-        lines = dict(zip(ends, found, strict=False))
-        several = self._two_sided
-
-        def hit(number: int, _start: int, end: int, _flags: int, _context: object) -> None:
-            line = lines.get(end)
-            if line is None:  # it has an end of its own
-                line = lines[text.index(b"\n", end) + 1]
-            line.append(number)
-
-        self._exact[0].scan(text, hit)
-        for line in found:
-            if line and (len(line) > 1 or line[0] >= behind or line[0] in several):
-                line[:] = [
-                    number
-                    for number in line
-                    if number < behind and (number not in several or number + behind in line)
-                ]
-        return found
+    def varies(self, shape: str) -> bool:
+        """As `Search` asks."""
+        return self._varies(shape)
 
     @cached_property
-    def _two_sided(self) -> frozenset[int]:
-        return frozenset(n for n, each in enumerate(self._wanted) if each.message and each.cause)
-
-    def _numbered(self) -> Iterator[tuple[int, str]]:
-        """The expressions that a message of log4j may hit."""
-        for number, each in enumerate(self._wanted):
-            if each.formats.isdisjoint(LINE_FORMATS) and each.formats:
-                continue
-            yield number, each.message or each.cause or ""
-            if each.message and each.cause:
-                yield number + len(self._wanted), each.cause
-
-    @cached_property
-    def _exact(self) -> tuple["_Scanner", frozenset[int]]:
-        """The expressions that mean the same to hyperscan, and the signatures that have others."""
-        behind = len(self._wanted)
-        numbered = list(self._numbered())
-        unsure = {number % behind for number, expression in numbered if not _is_plain(expression)}
-        forms = [(n, _exactly(each)) for n, each in numbered if n % behind not in unsure]
-        database = _database(forms)
-        if forms and database is None:
-            unsure |= {number % behind for number, form in forms if not _database([(number, form)])}
-            forms = [(number, form) for number, form in forms if number % behind not in unsure]
-            database = _database(forms)
-        if forms and database is None:
-            unsure = set(range(behind))
-        return _Scanner(database), frozenset(unsure)
+    def _varies(self) -> Callable[[str], bool]:
+        """Looks for what looks at digits, whatever the digits are."""
+        options = re2.Options()
+        options.never_nl, options.log_errors = True, False
+        wanted = [one for one in self._wanted if not one.formats or one.formats & LINE_FORMATS]
+        expressions = [each for one in wanted for each in (one.message, one.cause) if each]
+        together, count = re2.Set.SearchSet(options), 0
+        for expression in expressions:
+            widened = without_digits(expression)
+            if widened is None:
+                return lambda _: True
+            if widened != expression:
+                together.Add(widened)
+                count += 1
+        together.Compile()
+        return lambda shape: count > 0 and bool(together.Match(shape))
 
     @cached_property
-    def _made(self) -> tuple["_Scanner", list[tuple[int, Locate]]]:
+    def _made(self) -> "_Made":
         """What hyperscan takes, and the rest."""
-        loosened = [list(_loosened(each)) for each in self._wanted]
-        database = _database([(number, forms[0]) for number, forms in enumerate(loosened)])
-        if database is not None or not loosened:
-            return _Scanner(database), []
-        # The error of all of them does not say which is at fault.
-        taken: list[Form] = []
-        slow: list[Form] = []
-        for number, forms in enumerate(loosened):
-            form = next((form for form in forms if _database([(number, form)])), None)
-            (slow if form is None else taken).append((number, form or forms[-1]))
-        database = _database(taken)
-        if database is None:
-            taken, slow = [], [*slow, *taken]
-        return _Scanner(database), [(number, _by_re2(form)) for number, form in slow]
+        ways = [list(_ways(each)) for each in self._wanted]
+        chosen: list[Way | None] = [each[0] for each in ways]
+        made = _together(chosen)
+        if made is None:
+            # The error of all of them does not say which is at fault.
+            chosen = [next(filter(_database, each), None) for each in ways]
+            made = _together(chosen) or _Made(_Scanner(None), [])
+        known = {number for numbers in made.meant for number in numbers}
+        slow = {*range(len(ways))} - known | set(_missed(made, self._wanted, chosen))
+        for number in sorted(slow):
+            made.slow.append((len(made.meant), _by_re2(ways[number][-1][0])))
+            made.meant.append((number,))
+        return made
 
-    @property
-    def _rough(self) -> "_Scanner":
-        return self._made[0]
 
-    @property
-    def _slow(self) -> list[tuple[int, Locate]]:
-        return self._made[1]
+@dataclass(slots=True)
+class _Made:
+    """What is looked for: by hyperscan, whose numbers mean so many signatures; by RE2."""
+
+    scanner: "_Scanner"
+    meant: list[tuple[int, ...]]
+    slow: list[tuple[int, Locate]] = field(default_factory=list)
+
+
+def _together(chosen: Sequence[Way | None]) -> _Made | None:
+    """None: hyperscan does not take them."""
+    meanings: dict[str, list[int]] = {}
+    for number, way in enumerate(chosen):
+        for form in way or ():
+            meanings.setdefault(form, []).append(number)
+    database = _database(list(meanings))
+    if database is None and meanings:
+        return None
+    return _Made(_Scanner(database), [tuple(numbers) for numbers in meanings.values()])
+
+
+def _missed(made: _Made, wanted: Sequence[Wanted], chosen: Sequence[Way | None]) -> Iterator[int]:
+    """Those of which a sample was not found: hyperscan has its faults."""
+    for number, (each, way) in enumerate(zip(wanted, chosen, strict=True)):
+        lines = "\n".join(each.samples).encode() + b"\n"
+        if not each.samples or not lines.isascii() or way in (None, (_SHELL_HEAD,)):
+            continue
+        found = made.scanner.found(lines)
+        ends = {lines.index(b"\n", at - 1) for at, form in found if number in made.meant[form]}
+        at = 0
+        for sample in each.samples:
+            begin, at = at, at + len(sample) + 1
+            if not any(begin < end < at for end in ends):
+                yield number
+                break
 
 
 class _Scanner:
@@ -187,39 +179,45 @@ class _Scanner:
         self._database = database
         self._threads = threading.local()
 
-    def scan(
-        self, data: bytes | memoryview, hit: Callable[[int, int, int, int, object], None]
-    ) -> None:
-        """Call `hit` with the number of every expression that hits, and where it ends."""
+    def found(self, data: bytes | memoryview) -> list[tuple[int, int]]:
+        """Where something ends, and the number of what it is."""
+        found: list[tuple[int, int]] = []
         if self._database is None:
-            return
+            return found
         scratch = getattr(self._threads, "scratch", None)
         if scratch is None:
             scratch = self._threads.scratch = hyperscan.Scratch(self._database)
+        take = found.append
+
+        def hit(number: int, _start: int, end: int, _flags: int, _context: object) -> None:
+            take((end, number))
+
         self._database.scan(  # type: ignore[type-var]  # it takes any buffer
             data, match_event_handler=hit, scratch=scratch
         )
+        return found
 
 
 def _slowly(expressions: list[tuple[int, Locate]], data: bytes) -> Iterator[tuple[int, int]]:
+    """The same, each once in a line; a part of the data that is not at its end has its newline."""
     for number, locate in expressions:
         at = 0
         while (end := locate(data, at)) is not None:
             at = data.index(b"\n", max(end - 1, at)) + 1
-            yield number, at
+            yield at, number
 
 
-def _database(expressions: list[tuple[int, str]]) -> hyperscan.Database | None:
+def _database(forms: Sequence[str]) -> hyperscan.Database | None:
     """None: hyperscan does not take them."""
-    if not expressions:
+    if not forms:
         return None
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     try:
         database.compile(
-            expressions=[form.encode() for _, form in expressions],
-            ids=[place for place, _ in expressions],
-            elements=len(expressions),
-            flags=[_FLAGS] * len(expressions),
+            expressions=[form.encode() for form in forms],
+            ids=list(range(len(forms))),
+            elements=len(forms),
+            flags=[_FLAGS] * len(forms),
         )
     except (hyperscan.error, UnicodeEncodeError):
         return None
@@ -238,16 +236,22 @@ def _by_re2(form: str) -> Locate:
     return locate
 
 
-def _loosened(wanted: Wanted) -> Iterator[str]:
-    """An expression as it holds in raw lines: the best form first, then ever looser ones."""
+def _ways(wanted: Wanted) -> Iterator[Way]:
+    """How to look for it in raw lines: the best way first, then ever looser ones."""
     expression = wanted.message or wanted.cause or ""
-    heads = [_HEADS[each] for each in sorted(wanted.formats) if each in _HEADS]
-    if wanted.message and heads and len(heads) == len(wanted.formats):
-        yield rf"^\r*(?:{'|'.join(heads)})[^\n]*(?:{_loosen(expression, ' ')}){_LINE_END}"
-    yield f"(?:{_loosen(expression, _AFTER_HEAD)}){_LINE_END}"
+    if wanted.message and wanted.formats == _SHELL_ONLY:
+        yield (_SHELL_HEAD,)
+    elif words := needles(expression):
+        yield tuple(map(_word, sorted(words)))
+    yield (f"(?:{_loosen(expression, _AFTER_HEAD)}){_LINE_END}",)
     bare = _loosen(expression, "")
-    yield f"(?:{bare}){_LINE_END}"
-    yield f"(?:{_without_counts(bare)}){_LINE_END}"
+    yield (f"(?:{bare}){_LINE_END}",)
+    yield (f"(?:{_without_counts(bare)}){_LINE_END}",)
+
+
+def _word(needle: Needle) -> str:
+    text = "".join(each if each.isalnum() else f"\\x{ord(each):02x}" for each in needle.text)
+    return f"(?i){text}" if needle.any_case else text
 
 
 def _loosen(expression: str, beginning: str) -> str:
@@ -285,49 +289,6 @@ def _in_line(token: str) -> str:
     parts = re.findall(r"\\.|[^\\]", token, re.DOTALL)
     inner = "".join(_IN_CLASS.get(part, part) for part in parts)
     return f"{inner[:-1]}\\n]" if inner.startswith("[^") else inner
-
-
-# What means the same to RE2 and to hyperscan, in texts of ASCII.
-_PLAIN_CLASS = re.compile(
-    r"\[\^?(?:\\[wdsS.\-\[\](){}+*?^$|/\\]|[\w ,.;:'\"/=()<>@#%&!~+*?|${}-])+\]"
-)
-_PLAIN_TOKEN = re.compile(
-    r"\\[wWdDsSbB]|\\[^\w\s]|\.(?:\{\d+,\d*\}|[*+])\??|[^\\\[]", re.DOTALL | re.ASCII
-)
-_PLAIN_GROUP = re.compile(r"\(\?(?!:|i\)|i:|P<\w+>)")
-
-
-def _is_plain(expression: str) -> bool:
-    return (
-        expression.isascii()
-        and _PLAIN_GROUP.search(expression) is None
-        and all(
-            (_PLAIN_CLASS if len(token) > 1 and token[0] == "[" else _PLAIN_TOKEN).fullmatch(token)
-            for token in _TOKEN.findall(expression)
-        )
-    )
-
-
-def _exactly(expression: str) -> str:
-    """The expression as it holds in messages, each of them a line.
-
-    It goes on to the end of the line, unless it has an end of its own somewhere.
-    """
-    tokens = [_in_line(token) for token in _TOKEN.findall(expression)]
-    if "$" not in tokens:
-        return f"(?:{''.join(tokens)}){_LINE_END}"
-    if tokens.index("$") == len(tokens) - 1 and "|" not in _top(tokens):
-        return "".join([*tokens[:-1], r"\n"])
-    return f"(?:{''.join(tokens)})"
-
-
-def _top(tokens: list[str]) -> Iterator[str]:
-    """The tokens that stand in no group."""
-    depth = 0
-    for token in tokens:
-        depth += (token == "(") - (token == ")")  # noqa: S105  no password
-        if depth == 0:
-            yield token
 
 
 _COUNT = re.compile(r"(?<!\\)\{(\d+),?\d*\}")

@@ -141,7 +141,10 @@ class _Compiled:
 
     def as_set(self) -> SignatureSet:
         patterns = [placed.pattern for placed in self.placed]
-        wanted = [Wanted(each.message, each.cause, frozenset(each.formats)) for each in patterns]
+        wanted = [
+            Wanted(each.message, each.cause, frozenset(each.formats), each.samples.match)
+            for each in patterns
+        ]
         return SignatureSet(tuple(self.signatures), _scan(patterns), LineSearch(wanted))
 
 
