@@ -155,6 +155,13 @@ class DaemonProcess:
         self._process.kill()
         self._ended()
 
+    @property
+    def resident_bytes(self) -> int:
+        """What it holds of the machine's memory."""
+        assert self._process is not None
+        pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)

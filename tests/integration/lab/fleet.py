@@ -17,7 +17,7 @@ from stackward.rehearsal.guests import Guest
 from stackward.rehearsal.inventory import SystemVm
 from stackward.rehearsal.ledger import LedgerLine
 from stackward.rehearsal.server import Rehearsal
-from stackward.rehearsal.settings import QUICK, GuestKind, RehearsalSettings
+from stackward.rehearsal.settings import QUICK, GuestKind, Pace, RehearsalSettings
 from tests.integration.lab.sshd import USER, Jump, SshLab, VmSshd
 
 T = TypeVar("T")
@@ -141,14 +141,14 @@ class Fleet:
     Half of them are SSVMs, half CPVMs; all are of one template and share its host keys.
     """
 
-    def __init__(self, folder: Path, vms: int = 20) -> None:
+    def __init__(self, folder: Path, vms: int = 20, *, pace: Pace = QUICK) -> None:
         half = vms // 2
         self.cloud = LiveCloud(
             RehearsalSettings(
                 zones=1,
                 ssvms_per_zone=half,
                 cpvms_per_zone=vms - half,
-                pace=QUICK,
+                pace=pace,
                 guests=GuestKind.TREE,
             )
         )
