@@ -146,6 +146,7 @@ class TailReader:
         self._scanned = 0
         self._file: LogPosition | None = None  # the open file; its offset is the confirmed one
         self._held = b""  # bytes behind the last K, before a record
+        self._behind = 0  # what the open file held behind the last K, as far as it was told
         self._line = bytearray()  # confirmed bytes of a line that has not ended
         self._line_length = 0  # its true length, also where it was cut
         self._held_bytes_max = settings.bulk_bytes + 65536
@@ -216,6 +217,9 @@ class TailReader:
         """A file begins. What was not confirmed before is no part of any line."""
         old, chunks = self._file, []
         self._held = b""
+        if kind == "anew" and gap is None:
+            gap = self._behind or None  # what was there, and is not to be had any more
+        self._behind = 0
         known = self._resume if old is None else old
         generation = known.generation if known is not None else 0
         if kind == "same":
@@ -254,6 +258,7 @@ class TailReader:
         self._file = file = replace(file, offset=offset)
         if not fresh:
             return []
+        self._behind = behind
         chunks: list[RawChunk] = []
         done = 0
         while (end := self._stretch_end(fresh, done)) > done:

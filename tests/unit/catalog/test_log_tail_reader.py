@@ -72,6 +72,20 @@ def test_unconfirmed_bytes_are_forgotten_when_a_new_file_begins():
     assert chunks[-1].end == place(2, generation=2)
 
 
+@pytest.mark.parametrize(("kind", "gap"), [("anew", 5000), ("next", None), ("lost", None)])
+def test_what_was_seen_behind_a_place_is_known_to_be_destroyed_when_its_file_is_cut(kind, gap):
+    begun = (header(), b"a\n" + MARK + b"K 2 5000\n", b"half a line")
+    _, chunks = read(*begun, header(kind, gap="?"), header("anew", gap="?"))
+    assert [chunk.gap_bytes_min for chunk in chunks] == [0, 0, gap, None]
+
+
+def test_what_was_read_since_is_not_destroyed():
+    _, chunks = read(
+        header(), b"a\n" + MARK + b"K 2 2\n", confirmed(b"b\n", 4), header("anew", gap="?")
+    )
+    assert chunks[-1].gap_bytes_min is None
+
+
 def test_a_count_that_differs_is_garbled():
     with pytest.raises(TailGarbled):
         read(header(), confirmed(b"a\n", 3))
