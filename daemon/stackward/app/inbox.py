@@ -4,7 +4,7 @@ What happens when it is full: an observation replaces the waiting one of the sam
 (newer news of the same kind), else the oldest waiting one that will be told anew is dropped and
 counted; sightings are counted and dropped. Outcomes and listings are never dropped: they are few.
 One stretch of a log can hold hundreds of sightings, so these have a limit of their own: beyond it
-a stretch keeps its place and a ready line.
+a stretch keeps its place and a ready line, and of the others their numbers.
 """
 
 from collections import Counter, OrderedDict
@@ -44,8 +44,8 @@ class Inbox:
                 key: Key = ("observed", event.target_id, event.source.value)
                 if self._waiting.pop(key, None) is not None:
                     self.dropped["observed"] += 1
-            case Sighted() if is_full and event.sightings:
-                self.dropped["sighted"] += len(event.sightings)
+            case Sighted() if is_full and (event.sightings or event.counted):
+                self.dropped["sighted"] += len(event.sightings) + sum(event.counted.values())
                 return
             case ManagementSaid() if is_full:
                 self.dropped["management-said"] += len(event.lines)
@@ -61,11 +61,12 @@ class Inbox:
             self._drop_oldest()
 
     def _thinned(self, event: Sighted) -> Sighted:
-        """The stretch of log without its sightings, but for the one that can prove a step."""
+        """The stretch of log with its sightings as numbers, but for one that can prove a step."""
         ready = [one for one in event.sightings if one.event is EventClass.AGENT_READY]
         kept = tuple(ready[-1:])
         self.dropped["sighted"] += len(event.sightings) - len(kept)
-        return replace(event, sightings=kept)
+        counted = Counter(one.event for one in event.sightings if one not in kept)
+        return replace(event, sightings=kept, counted=counted + Counter(event.counted))
 
     def _drop_oldest(self) -> None:
         for key, event in self._waiting.items():

@@ -1,5 +1,6 @@
 """The mailbox is bounded, and says what it dropped."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from tests.builders import NOW, a_position
@@ -115,11 +116,13 @@ async def test_a_storm_of_sightings_keeps_the_places_and_the_ready_line_and_no_m
         Sighted(target_id=TargetId("vm"), sightings=stretch, position=a_position(number), at=NOW)
         for number in range(100)
     ]
+    events[1:] = [replace(event, counted={EventClass.TLS_FAILURE: 1}) for event in events[1:]]
     for event in events:
         inbox.put(event)
     taken = [event for event in inbox.take(1000) if isinstance(event, Sighted)]
     assert [event.position for event in taken] == [event.position for event in events]
     assert [len(event.sightings) for event in taken] == [9] + [1] * 99
+    assert [dict(event.counted) for event in taken[1:]] == [{EventClass.TLS_FAILURE: 9}] * 99
     assert inbox.dropped["sighted"] == 99 * 8
     inbox.put(events[0])
     assert inbox.take(1) == [events[0]]  # there is room again
