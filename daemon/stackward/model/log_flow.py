@@ -7,9 +7,12 @@ from enum import StrEnum
 
 
 class DropReason(StrEnum):
-    """Why something of a log was not told as it stands there."""
+    """Why something of a log was not told as it stands there. It was read and counted all the same.
 
-    STORM = "storm"  # lines passed over, as more came than the VM's share
+    A log that comes faster than it may is not passed over: it waits (`LogFlow.behind_bytes`), and
+    what is destroyed meanwhile is a gap.
+    """
+
     TOLD_AS_COUNT = "told-as-count"  # events in too great numbers: they count, and are not told
     LINE_CUT = "line-cut"  # lines longer than any log's, kept as far as records go
     UNREADABLE = "unreadable"  # records on which the reader crashed

@@ -163,7 +163,8 @@ class _Reader:
         self._meter = ClockMeter(is_own_clock=log.is_local)
         self._budget = Budget(equipment.clock)
         self._lines = self._dropped = 0
-        self._told_dropped = self._told_orphans = 0
+        self._told_orphans = 0
+        self._drops: Counter[DropReason] = Counter()  # since the flow was told
         self._newest: datetime | None = None
         self._place: LogPosition | None = None
         self._minute: datetime | None = None
@@ -182,7 +183,7 @@ class _Reader:
         for hit in self._sieve.read(lines, at):
             self._events[hit.event] += 1
             if self._budget.is_spent:
-                self._dropped += 1
+                self._drop(1)
                 continue
             record = hit.record or self._assembler.head(hit.line, hit.place)
             if record is not None:
@@ -222,19 +223,22 @@ class _Reader:
 
     def flow(self, chunk: LogChunk, flow: LogFlow) -> LogFlow:
         """The counters of the log with this chunk in them."""
-        dropped, orphans = self._dropped, self._assembler.orphans
-        shed = flow.dropped.get(DropReason.STORM, 0) + dropped - self._told_dropped
+        orphans, read = self._assembler.orphans, chunk.end.offset - chunk.start.offset
+        self._drops[DropReason.LINE_CUT] += read > len(chunk.data)
         flow = replace(
             flow,
             lines=flow.lines + chunk.data.count(b"\n"),
-            bytes=flow.bytes + chunk.end.offset - chunk.start.offset,
+            bytes=flow.bytes + read,
             unparsed=flow.unparsed + orphans - self._told_orphans,
-            dropped={**flow.dropped, DropReason.STORM: shed},
+            dropped={
+                reason: flow.dropped.get(reason, 0) + self._drops[reason] for reason in DropReason
+            },
             behind_bytes=chunk.behind_bytes,
             newest_logged_at=self._newest or flow.newest_logged_at,
             last_line_at=chunk.received_at if chunk.data else flow.last_line_at,
         )
-        self._told_dropped, self._told_orphans = dropped, orphans
+        self._told_orphans = orphans
+        self._drops.clear()
         return flow
 
     def close(self) -> None:
@@ -255,19 +259,27 @@ class _Reader:
 
     def _broken(self, error: Exception) -> None:
         self._equipment.walls.hit("management-record")
+        self._drops[DropReason.UNREADABLE] += 1
         log = self._equipment.log
         log.error("log record could not be read", log=self._log.name, exc_info=error)
 
     def _tell(self, joined: Joined, at: datetime) -> None:
         """In a storm only as much as may be; the rest is counted."""
-        if joined.of_server and self._budget.allows(len(joined.of_server)):
-            self._put(is_followed=True, lines=tuple(joined.of_server))
+        if joined.of_server:
+            if self._budget.allows(len(joined.of_server)):
+                self._put(is_followed=True, lines=tuple(joined.of_server))
+            else:
+                self._drop(len(joined.of_server))
         for target_id, lines in joined.of_vms.items():
             if self._budget.allows(len(lines)):
                 said = ManagementSaid(target_id=target_id, lines=tuple(lines), at=at)
                 self._equipment.sink.put(said)
             else:
-                self._dropped += len(lines)
+                self._drop(len(lines))
+
+    def _drop(self, count: int) -> None:
+        self._dropped += count
+        self._drops[DropReason.TOLD_AS_COUNT] += count
 
     def _tell_minute(self, at: datetime) -> None:
         """Once a minute: the log has spoken."""

@@ -204,7 +204,7 @@ FLEET: tuple[FleetFamily, ...] = (
     FleetFamily(
         "stackward_management_log_dropped_total",
         Kind.COUNTER,
-        "Lines, records and events that were not told as they stand there, by reason.",
+        "What was read and not told as it stands there; events told as a count are counted.",
         _management_dropped,
     ),
     FleetFamily(

@@ -204,7 +204,7 @@ PER_VM: tuple[VmFamily, ...] = (
     VmFamily(
         "stackward_log_dropped_total",
         Kind.COUNTER,
-        "Lines, records and events that were not told as they stand there, by reason.",
+        "What was read and not told as it stands there; events told as a count are counted.",
         _log_dropped,
     ),
     VmFamily(

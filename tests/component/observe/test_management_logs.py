@@ -14,6 +14,7 @@ from stackward.errors import Unreachable
 from stackward.model.correlation import Concern, LogLine
 from stackward.model.event import ManagementLogTold, ManagementSaid
 from stackward.model.guest import LogChunk, LogPosition
+from stackward.model.log_flow import DropReason
 from stackward.model.sighting import EventClass
 from stackward.observe.management_logs import (
     ClockMeter,
@@ -280,6 +281,7 @@ async def test_bytes_of_any_kind_and_a_record_that_breaks_its_reader_change_noth
         desk.say("Console proxy agent disconnected, proxy: v-13-VM")
         await asyncio.sleep(1)
     assert desk.tower.equipment.walls.hits["management-record"] == 1
+    assert desk.logs.flows["ms-1"].dropped[DropReason.UNREADABLE] == 1
     assert len(desk.lines_of(CPVM)) == 1
 
 
@@ -318,7 +320,8 @@ async def test_a_storm_of_lines_for_all_vms_of_a_host_is_shed_and_counted():
         await asyncio.sleep(1)
     told = sum(len(one.lines) for one in desk.tower.told(ManagementSaid))
     assert 1_000 <= told <= 10_000
-    assert desk.tower.told(ManagementLogTold)[-1].dropped > 0
+    dropped = desk.tower.told(ManagementLogTold)[-1].dropped
+    assert desk.logs.flows["ms-1"].dropped[DropReason.TOLD_AS_COUNT] == dropped > 0
 
 
 @virtually

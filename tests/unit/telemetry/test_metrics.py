@@ -140,7 +140,6 @@ def test_every_reason_for_a_drop_is_there_from_the_beginning(page):
     text = page.render(a_snapshot(state), openmetrics=False)
     dropped = samples(text, "stackward_log_dropped_total")
     assert {one.labels["reason"]: one.value for one in dropped} == {
-        "storm": 0,
         "told-as-count": 0,
         "line-cut": 3,
         "unreadable": 0,
@@ -195,7 +194,7 @@ def test_a_management_servers_log_is_told_by_its_name(page):
     flow = LogFlow(
         lines=12,
         bytes=3400,
-        dropped={DropReason.STORM: 4},
+        dropped={DropReason.TOLD_AS_COUNT: 4},
         behind_bytes=77,
         newest_logged_at=NOW - timedelta(seconds=9),
         last_line_at=NOW,
@@ -235,7 +234,7 @@ def test_a_management_servers_log_is_told_by_its_name(page):
         "events_total": [("ms1", 5)],
         "last_line_timestamp_seconds": [("ms1", NOW.timestamp())],
     }
-    dropped = samples(text, "stackward_management_log_dropped_total", reason="storm")
+    dropped = samples(text, "stackward_management_log_dropped_total", reason="told-as-count")
     assert [one.value for one in dropped] == [4]
 
 
