@@ -4,6 +4,10 @@ A round decides, and may take its second for that; a line that was read counts a
 in the inbox is folded here by the same pure function that will fold it in a moment, into values
 that nobody keeps: the control loop stays the only owner of state. And as in a round, what counts
 is saved before it is shown, so that no counter falls back when the daemon is killed.
+
+While the journal cannot be written, lines count and are shown all the same, as watching goes on.
+If the daemon is killed then, counters begin anew where they were saved last: to Prometheus a reset,
+and what was read since is read and counted again, as far as it still exists.
 """
 
 import asyncio
@@ -18,7 +22,7 @@ from stackward.app.notebook import Notebook
 from stackward.app.picture import Picture
 from stackward.core.reduce import reduce
 from stackward.core.snapshot import Snapshot
-from stackward.core.state import TargetState
+from stackward.core.state import LogMemory, TargetState
 from stackward.model.event import Sighted
 from stackward.model.identity import TargetId
 from stackward.ports import Clock
@@ -44,6 +48,7 @@ class FreshLogs:
         self._inbox = inbox
         self._notebook = notebook
         self._clock = clock
+        self._shown: dict[TargetId, LogMemory] = {}  # beyond the round it was shown with
 
     async def snapshot(self) -> Snapshot | None:
         """The same one as before if nothing has come; None before the first round."""
@@ -61,9 +66,19 @@ class FreshLogs:
                     {target_id: state.log for target_id, state in fresh.items()}, is_due=False
                 )
         except TimeoutError:
-            return published
+            fresh = self._shown_before(published)
+        self._shown = {target_id: state.log for target_id, state in fresh.items()}
         targets = {**published.fleet.targets, **fresh}
         return replace(published, fleet=replace(published.fleet, targets=targets))
+
+    def _shown_before(self, published: Snapshot) -> dict[TargetId, TargetState]:
+        """What was shown stays, where it is not in the round yet: no counter ever falls."""
+        targets = published.fleet.targets
+        return {
+            target_id: replace(targets[target_id], log=log)
+            for target_id, log in self._shown.items()
+            if target_id in targets and _has_read_more(log, targets[target_id].log)
+        }
 
 
 def read_since(
@@ -87,3 +102,10 @@ def read_since(
     return {
         target_id: replace(targets[target_id], log=state.log) for target_id, state in logs.items()
     }
+
+
+def _has_read_more(one: LogMemory, other: LogMemory) -> bool:
+    if one.read_to is None or other.read_to is None:
+        return one.read_to is not None
+    here, there = one.read_to, other.read_to
+    return (here.generation, here.offset) > (there.generation, there.offset)

@@ -33,6 +33,7 @@ class Notebook:
         self._positions_saved_at = clock.monotonic()
         self._logs_saved: dict[str, LogMemory] = {}
         self._logs_forgotten_at = clock.monotonic()
+        self._saving = asyncio.Lock()
         self._waiting: list[Entry] = []
         self.trouble = ""
 
@@ -66,9 +67,13 @@ class Notebook:
 
         What counts is saved before it is published, so that no counter ever falls back; a place
         that has only moved on waits for its turn, which `is_due` False leaves to another call.
+        One at a time: what somebody else is about to save is not saved yet.
         """
-        if self.trouble:
-            return
+        async with self._saving:
+            if not self.trouble:
+                await self._save(logs, is_due=is_due)
+
+    async def _save(self, logs: Mapping[str, LogMemory], *, is_due: bool) -> None:
         now = self._clock.monotonic()
         if now - self._logs_forgotten_at >= SAVED_ANEW_EVERY_SECONDS:
             self._logs_forgotten_at = now
@@ -83,20 +88,14 @@ class Notebook:
             self._positions_saved_at = now
         if not changed:
             return
-        # Noted before it is written: whoever comes meanwhile with an older state is too late.
-        self._logs_saved.update(changed)
-        is_saved = False
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 await self._journal.save_logs(changed)
-            is_saved = True
         except (JournalError, TimeoutError) as trouble:
             # Most of the time nothing else is written: this is where a full disk shows first.
             self._note_trouble(trouble)
-        finally:
-            if not is_saved:
-                for name in changed:
-                    self._logs_saved.pop(name, None)
+        else:
+            self._logs_saved.update(changed)
 
     def _note_trouble(self, trouble: Exception) -> None:
         reason = str(trouble) or "no answer within the deadline"

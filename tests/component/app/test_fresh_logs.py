@@ -25,10 +25,13 @@ EVENT = EventClass.TLS_FAILURE
 
 
 class SlowJournal(MemoryJournal):
-    """Does not answer in time."""
+    """Takes its time, and may not answer in time."""
+
+    seconds = 10 * SAVED_WITHIN_SECONDS
 
     async def save_logs(self, logs):
-        await asyncio.sleep(10 * SAVED_WITHIN_SECONDS)
+        await asyncio.sleep(self.seconds)
+        await super().save_logs(logs)
 
 
 class Desk:
@@ -160,12 +163,49 @@ async def test_what_cannot_be_saved_in_time_is_shown_later():
 
 
 @virtually
+async def test_a_count_that_was_shown_stays_while_the_next_one_cannot_be_saved_in_time():
+    journal = SlowJournal()
+    desk = Desk(journal)
+    journal.seconds = 0
+    desk.publish()
+    desk.inbox.put(desk.line())
+    desk.inbox.put(desk.line())
+    assert await desk.count() == 2
+    journal.seconds = 10 * SAVED_WITHIN_SECONDS
+    desk.inbox.put(desk.line())
+    assert await desk.count() == 2
+    desk.publish()  # a round that has not come to the lines yet
+    assert await desk.count() == 2
+    desk.take()
+    desk.publish()
+    assert await desk.count() == 3
+
+
+@virtually
+async def test_what_a_round_is_about_to_save_is_not_shown_before():
+    journal = SlowJournal()
+    desk = Desk(journal)
+    desk.publish()
+    desk.inbox.put(desk.line())
+    desk.take()
+    journal.seconds = SAVED_WITHIN_SECONDS / 2
+    async with asyncio.TaskGroup() as group:
+        group.create_task(desk.notebook.save_logs({VM: desk.picture.targets[VM].log}))
+        await asyncio.sleep(0)
+        assert await desk.saved() == 0
+        assert await desk.count() == await desk.saved() == 1
+
+
+@virtually
 async def test_a_journal_in_trouble_keeps_no_line_from_counting():
     desk = Desk()
     desk.journal.trouble = "disk full"
     desk.publish()
     desk.inbox.put(desk.line())
     assert await desk.count() == 1
+    desk.inbox.put(desk.line())
+    assert await desk.count() == 2
+    assert await desk.saved() == 0
 
 
 @virtually
