@@ -109,9 +109,7 @@ class Classifier:
         role: LogRole | None = None,
     ) -> Iterator[Told]:
         """The same, of what is open already."""
-        first = stream.read(BLOCK_BYTES)
-        if _is_odd(first):
-            raise UnreadableError(f"{file}: holds neither text nor gzip")
+        first = _first_block(stream, file)
         beginning = _beginning(first)
         source = source or guess_source(beginning)
         if role is None and source in VM_SOURCES:
@@ -125,21 +123,27 @@ class Classifier:
         rest = sieve.judged(assembler.close(), written_at)
         yield from self._told(file, sieve, rest, written_at)
 
-    def measure(self, file: str, role: LogRole | None = None) -> Measure:
-        """Read a system VM's log as the daemon reads it, and count. UnreadableError ends it."""
-        measure, assembler = Measure(), RecordAssembler()
-        sieve = Sieve(self._signatures_for(LogSource.CLOUD), role, assembler, _crash)
-        sieve.may_shed = True
+    def measure(
+        self, file: str, source: LogSource = LogSource.CLOUD, role: LogRole | None = None
+    ) -> Measure:
+        """Read a log as the daemon reads it, and count. UnreadableError ends it."""
+        measure = Measure()
         try:
             with _opened(file) as (stream, written_at):
-                for data in _blocks(stream, stream.read(BLOCK_BYTES)):
+                assembler: RecordAssembler | FileAssembler = RecordAssembler()
+                if source is not LogSource.CLOUD:
+                    assembler = FileAssembler(source, read_at=written_at)
+                sieve = Sieve(self._signatures_for(source), role, assembler, _crash)
+                sieve.may_shed = True
+                for data in _blocks(stream, _first_block(stream, file)):
                     telling = Telling()
                     for start, end, lines in slices(data):
                         place = replace(_NOWHERE, offset=measure.size_bytes)
                         part = LogChunk(
                             data=data[start:end], start=place, end=place, received_at=written_at
                         )
-                        assembler.enter(part)
+                        if isinstance(assembler, RecordAssembler):
+                            assembler.enter(part)
                         for hit in sieve.read(part.data, written_at):
                             telling.add(hit)
                         measure.lines += lines
@@ -149,9 +153,9 @@ class Classifier:
                 for hit in sieve.judged(assembler.close(), written_at):
                     telling.add(hit)
                 measure.tell(sieve, telling, written_at)
+                measure.unparsed = assembler.orphans
         except (OSError, EOFError, zlib.error) as error:
             raise _unreadable(file, error) from error
-        measure.unparsed = assembler.orphans
         return measure
 
     def _sieve(
@@ -203,6 +207,14 @@ def _opened(file: str) -> Iterator[tuple[BinaryIO, datetime]]:
     finally:
         if file != "-":
             raw.close()
+
+
+def _first_block(stream: BinaryIO, file: str) -> bytes:
+    """UnreadableError for what is no log."""
+    first = stream.read(BLOCK_BYTES)
+    if _is_odd(first):
+        raise UnreadableError(f"{file}: holds neither text nor gzip")
+    return first
 
 
 def _blocks(stream: BinaryIO, block: bytes) -> Iterator[bytes]:

@@ -118,20 +118,22 @@ def classify(
     epilog="""\b
 Examples:
   stackward logs bench /var/log/cloud.log
+  stackward logs bench management-server.log --source management
   zcat old.log.gz | stackward logs bench - -f json""",
 )
 def bench(
     file: Annotated[
         str,
-        typer.Argument(metavar="FILE", help="The log of a system VM, plain or gzip; - is stdin."),
+        typer.Argument(metavar="FILE", help="A log, plain or gzip; - is stdin."),
     ],
+    source: Annotated[Source, typer.Option(help="Which log it is.")] = Source.CLOUD,
     role: Annotated[Role | None, typer.Option(help="Whose log; else any.")] = None,
     output: Annotated[
         Format,
         typer.Option("--format", "-f", help="text for people; json: one object."),
     ] = Format.TEXT,
 ) -> None:
-    """Read cloud.log the way the daemon does, and say how fast that was and what was in it.
+    """Read a log the way the daemon does, and say how fast that was and what was in it.
 
     CPU is user and system time: of the reading, and of this whole process so far. Of events that
     come in great numbers only some are told one by one, the others are counted. Exits 1 if the file
@@ -140,13 +142,15 @@ def bench(
     import os
 
     from stackward.app.classify import Classifier, UnreadableError
+    from stackward.catalog.log_files import LogSource
     from stackward.catalog.signatures import LogRole
     from stackward.model.sighting import EventClass
 
     classifier = Classifier()
     before = os.times()
     try:
-        measure = classifier.measure(file, LogRole(role.value) if role else None)
+        log_role = LogRole(role.value) if role else None
+        measure = classifier.measure(file, LogSource(source.value), log_role)
     except UnreadableError as error:
         sys.stderr.write(f"stackward: {error}\n")
         raise typer.Exit(Exit.FAILED) from None

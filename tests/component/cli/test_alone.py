@@ -331,3 +331,13 @@ def test_how_fast_a_log_is_read_is_said_with_what_is_in_it(shell, tmp_path):
     packed.write_bytes(gzip.compress(log.read_bytes()))
     assert "agent connecting                       500" in shell("logs", "bench", packed).out
     assert shell("logs", "bench", tmp_path / "none").code == Exit.FAILED
+
+
+def test_how_fast_a_log_of_another_kind_is_read_is_said_by_its_own_patterns(shell, tmp_path):
+    log = tmp_path / "ms.log"
+    said = "(x:ctx-1) (logid:1) Console proxy agent disconnected, proxy: v-13-VM"
+    log.write_text(f"2026-03-01 12:00:00,000 WARN  [c.c.c.AgentHookBase] {said}\n" * 500)
+    told = shell("logs", "bench", log, "--source", "management", "-f", "json").json
+    assert told["events"] == {"agent_disconnect_event": 500}
+    assert (told["lines"], told["unparsed_lines"]) == (500, 0)
+    assert shell("logs", "bench", log, "--source", "nothing").code == Exit.USAGE
