@@ -328,7 +328,7 @@ def stream(body: bytes) -> Iterator[bytes]:
 
     One byte says what is sent, the next how much of the body that follows belongs to it.
     """
-    mark = f"\n{NONCE} ".encode()
+    mark = f"\n\x1e{NONCE} ".encode()
     at = sent = 0
     long_lines = 8
     yield mark + b"H start 1:2 f0 256 0 0\n"

@@ -4,8 +4,9 @@ Sans I/O: the SSH transport starts `log_tail_command`, sends `log_tail_script`, 
 `tail_keepalive_line` every third of `dead_man`, and feeds a `TailReader` with what comes back.
 The text itself is in log_tail_script.py; what the lines mean is decided in signatures.py.
 
-The stream is the log's own bytes, cut by records: a newline, the nonce, a letter, words, a newline.
-The nonce is made anew for each channel, so no content of a log can look like a record.
+The stream is the log's own bytes, cut by records: a newline, the sign for a record, the nonce, a
+letter, words, a newline. The nonce is made anew for each channel, so no content of a log can look
+like a record. The sign is a byte that logs do not have, and quickly looked for.
 
     H KIND DEV:INODE DIGEST COUNT OFFSET GAP   what follows is this file from this offset on
     F DIGEST COUNT                             its fingerprint has grown
@@ -35,6 +36,7 @@ from datetime import timedelta
 from stackward.catalog.log_tail_script import SCRIPT
 from stackward.model.guest import LogPosition
 
+RECORD_SIGN = b"\x1e"
 RECORD_BYTES_MAX = 1024
 BANNER_BYTES_MAX = 65536  # what a login shell may print before the script speaks
 KINDS = frozenset({"start", "same", "next", "anew", "lost"})
@@ -60,7 +62,7 @@ class LogTailSettings:
     poll: timedelta = timedelta(milliseconds=100)
     grace: timedelta = timedelta(milliseconds=300)
     rotated_max: int = 16
-    bulk_bytes: int = 1 << 20
+    bulk_bytes: int = 1_000_000
     line_bytes_max: int = 65536
     chunk_bytes_max: int = 262144
 
@@ -141,11 +143,11 @@ class TailReader:
         self.bytes_cut = 0
         self._resume = resume
         self._settings = settings
-        self._mark = f"\n{nonce} ".encode()
-        self._buffer = bytearray()
-        self._scanned = 0
+        self._mark = b"\n%b%b " % (RECORD_SIGN, nonce.encode())
+        self._begun = b""  # the end of what came, where a record may have begun
         self._file: LogPosition | None = None  # the open file; its offset is the confirmed one
-        self._held = b""  # bytes behind the last K, before a record
+        self._held: list[bytes] = []  # bytes behind the last K, in the pieces in which they came
+        self._held_bytes = 0
         self._behind = 0  # what the open file held behind the last K, as far as it was told
         self._line = bytearray()  # confirmed bytes of a line that has not ended
         self._line_length = 0  # its true length, also where it was cut
@@ -158,29 +160,52 @@ class TailReader:
 
     def feed(self, data: bytes) -> tuple[RawChunk, ...]:
         """Take what came. Raises `TailGarbled`."""
-        self._buffer += data
+        if self._begun:
+            data = self._begun + data
+        at = 0
         chunks: list[RawChunk] = []
-        while (at := self._buffer.find(self._mark, self._scanned)) >= 0:
-            words_at = at + len(self._mark)
-            end = self._buffer.find(b"\n", words_at, words_at + RECORD_BYTES_MAX)
+        while (begin := self._find_mark(data, at)) >= 0:
+            self._hold(data[at:begin])
+            words_at = begin + len(self._mark)
+            end = data.find(b"\n", words_at, words_at + RECORD_BYTES_MAX)
             if end < 0:
-                if len(self._buffer) - words_at >= RECORD_BYTES_MAX:
+                if len(data) - words_at >= RECORD_BYTES_MAX:
                     raise TailGarbled("a record of the tail has no end")
-                self._scanned = at
                 break
-            with memoryview(self._buffer) as came:
-                self._held += came[:at]
-            words = self._buffer[words_at:end].decode("ascii", "replace").split(" ")
-            del self._buffer[: end + 1]
-            self._scanned = 0
-            chunks += self._record(words)
+            chunks += self._record(data[words_at:end].decode("ascii", "replace").split(" "))
+            at = end + 1
         else:
-            self._scanned = max(0, len(self._buffer) - len(self._mark) + 1)
+            begin = self._mark_begins(data, at)
+            self._hold(data[at:begin])
+        self._begun = data[begin:]
         self._check_bounds()
         return tuple(chunks)
 
+    def _find_mark(self, data: bytes, at: int) -> int:
+        sign = data.find(RECORD_SIGN, at)
+        return sign if sign < 0 else data.find(self._mark, max(at, sign - 1))
+
+    def _mark_begins(self, data: bytes, at: int) -> int:
+        """Where the end of the data, or nothing, may be the beginning of the mark."""
+        begin = data.find(b"\n", max(at, len(data) - len(self._mark) + 1))
+        while begin >= 0 and not self._mark.startswith(data[begin:]):
+            begin = data.find(b"\n", begin + 1)
+        return begin if begin >= 0 else len(data)
+
+    def _hold(self, piece: bytes) -> None:
+        if piece:
+            self._held.append(piece)
+            self._held_bytes += len(piece)
+
+    def _let_go(self) -> bytes:
+        """What was held."""
+        held = b"".join(self._held)
+        self._held.clear()
+        self._held_bytes = 0
+        return held
+
     def _check_bounds(self) -> None:
-        waiting = len(self._buffer) + len(self._held)
+        waiting = self._held_bytes + len(self._begun)
         if self._file is None and waiting > BANNER_BYTES_MAX:
             raise TailGarbled("the tail did not say which file it reads")
         if waiting > self._held_bytes_max:
@@ -205,7 +230,7 @@ class TailReader:
             case ["K", offset, *behind] if self._file is not None and len(behind) < 2:
                 return self._confirm(self._file, _number(offset), *map(_number, behind))
             case ["W"] if self._file is None:
-                self._held = b""
+                self._let_go()
                 self.is_waiting = True
                 return []
             case ["X", *text]:
@@ -216,7 +241,7 @@ class TailReader:
     def _open(self, kind: str, new: LogPosition, gap: int | None) -> list[RawChunk]:
         """A file begins. What was not confirmed before is no part of any line."""
         old, chunks = self._file, []
-        self._held = b""
+        self._let_go()
         if kind == "anew" and gap is None:
             gap = self._behind or None  # what was there, and is not to be had any more
         self._behind = 0
@@ -249,11 +274,11 @@ class TailReader:
         return RawChunk(self._end_line(b"\n"), start, old)
 
     def _confirm(self, file: LogPosition, offset: int, behind: int = 0) -> list[RawChunk]:
-        if offset - file.offset != len(self._held):
+        if offset - file.offset != self._held_bytes:
             raise TailGarbled(
-                f"{len(self._held)} bytes came where the tail counts {offset - file.offset}"
+                f"{self._held_bytes} bytes came where the tail counts {offset - file.offset}"
             )
-        fresh, self._held = self._held, b""
+        fresh = self._let_go()
         line_start = file.offset - self._line_length
         self._file = file = replace(file, offset=offset)
         if not fresh:

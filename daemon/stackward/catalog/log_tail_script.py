@@ -33,7 +33,7 @@ pos=0 head='' head_bytes=0 silent=0 lossy='' missed=0 calm=0 idle=0 packed='' ow
 nothing=e3b0c44298fc1c149afbf4c8996fb924  # digest of no bytes at all
 young=32 copies='' by_name=''
 
-say() { printf '\n%s %s\n' "$mark" "$*" || exit 1; }
+say() { printf '\n\036%s %s\n' "$mark" "$*" || exit 1; }
 
 give_up() { say X "$*"; exit 1; }
 

@@ -14,6 +14,7 @@ from datetime import timedelta
 import asyncssh
 
 from stackward.catalog.fact_loop import UNIT_PROPERTIES, block_line, fact_loop_command
+from stackward.catalog.log_tail import RECORD_SIGN
 from stackward.rehearsal.inventory import SystemVm
 from stackward.rehearsal.keys import KeyRing, allow_only
 from stackward.rehearsal.machine import GuestMachine, Link
@@ -206,10 +207,10 @@ class _LightSession(asyncssh.SSHServerSession[bytes]):
     def _follow(self, words: list[str]) -> None:
         """An empty log, or the place from which to resume: nothing is ever added to it."""
         nonce, (identity, digest, count, offset) = words[2], words[8:12]
-        self._mark, self._offset = nonce.encode(), int(offset)
+        self._mark, self._offset = RECORD_SIGN + nonce.encode(), int(offset)
         kind = "same" if identity else "start"
         place = f"{identity or '1:1'} {digest or _LOG_DIGEST} {count} {offset} 0"
-        self._say(f"\n{nonce} H {kind} {place}\n".encode())
+        self._say(b"\n%s H %s\n" % (self._mark, f"{kind} {place}".encode()))
 
     def eof_received(self) -> bool:
         if self._channel is not None:

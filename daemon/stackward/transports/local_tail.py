@@ -8,7 +8,7 @@ Everything here blocks: it runs in a thread of its own, see local_logs.py.
 from collections.abc import Callable
 from functools import partial
 
-from stackward.catalog.log_tail import LogTailSettings
+from stackward.catalog.log_tail import RECORD_SIGN, LogTailSettings
 from stackward.model.guest import LogPosition
 from stackward.transports.local_files import HEAD_BYTES, LogFile, Names, Past, actual, digest_of
 
@@ -28,7 +28,7 @@ class LocalTail:
     ) -> None:
         self._settings = settings
         self._resume = resume
-        self._mark = nonce.encode()
+        self._mark = RECORD_SIGN + nonce.encode()
         self._past = Past(settings.path, settings.rotated_max)
         self._grace = max(1, round(settings.grace / settings.poll))
         self._told: list[bytes] = []

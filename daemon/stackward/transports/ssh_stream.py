@@ -30,13 +30,19 @@ _HEAD = Struct("!BBII")
 class DataPackets:
     """Takes packets of data out of what a connection receives; `taken` counts them."""
 
-    __slots__ = ("_connection", "_decrypt", "_encryption", "_read_others", "taken")
+    __slots__ = (
+        "_bytes", "_channel", "_connection", "_decrypt", "_encryption", "_pieces", "_read_others",
+        "taken",
+    )  # fmt: skip
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._read_others: Callable[[], bool] = connection._recv_pkthdr
         self._encryption: object = None
         self._decrypt: Callable[[bytes, memoryview, bytes], bytes] | None = None
+        self._channel: Any = None
+        self._pieces: list[memoryview] = []  # data for this channel that was not delivered yet
+        self._bytes = 0
         self.taken = 0
 
     def read(self) -> bool:
@@ -49,21 +55,23 @@ class DataPackets:
         came: bytes = connection._inpbuf
         at, size = 0, len(came)
         view, length_max = memoryview(came), connection._max_recv_pktlen
+        is_data = True
         while size - at > LENGTH_BYTES:
             head = came[at : at + LENGTH_BYTES]
             length = int.from_bytes(head, "big")
             end = at + LENGTH_BYTES + length + TAG_BYTES
             if end > size and length <= length_max:
                 break
-            if length > length_max or not self._take(head, view[at + LENGTH_BYTES : end]):
-                connection._inpbuf = came[at:]
-                return self._read_others()
+            is_data = length <= length_max and self._open(head, view[at + LENGTH_BYTES : end])
+            if not is_data:
+                break
             at = end
         connection._inpbuf = came[at:]
-        return False
+        self._deliver()
+        return False if is_data else self._read_others()
 
-    def _take(self, head: bytes, sealed: memoryview) -> bool:
-        """Hand a packet's data to its channel; False: it is another kind, or not as it should be.
+    def _open(self, head: bytes, sealed: memoryview) -> bool:
+        """Open a packet and keep its data; False: it is another kind, or not as it should be.
 
         Until it is certain what it is, nothing is changed.
         """
@@ -75,21 +83,33 @@ class DataPackets:
             padding, kind, number, length = _HEAD.unpack_from(opened)
         except (InvalidTag, struct_error):
             return False
+        if kind != MSG_CHANNEL_DATA or _HEAD.size + length + padding != len(opened) or not length:
+            return False
         channel = connection._channels.get(number)
+        if channel is not self._channel:
+            self._deliver()
+            self._channel = channel
         if (
-            kind != MSG_CHANNEL_DATA
-            or channel is None
+            channel is None
             or channel._recv_state != "open"
-            or not 0 < length <= channel._recv_window
-            or _HEAD.size + length + padding != len(opened)
+            or self._bytes + length > channel._recv_window
         ):
             return False
         count = (int.from_bytes(nonce[COUNT_AT:], "big") + 1) % COUNTS
         cipher._iv = nonce[:COUNT_AT] + count.to_bytes(8, "big")
         connection._recv_seq = (connection._recv_seq + 1) & 0xFFFFFFFF
+        self._pieces.append(memoryview(opened)[_HEAD.size : _HEAD.size + length])
+        self._bytes += length
         self.taken += 1
-        channel._accept_data(opened[_HEAD.size : _HEAD.size + length])
         return True
+
+    def _deliver(self) -> None:
+        """Give the channel what was kept for it."""
+        if self._bytes:
+            data = b"".join(self._pieces)
+            self._pieces.clear()
+            self._bytes = 0
+            self._channel._accept_data(data)
 
     def _take_key(self, encryption: Any) -> None:
         """Other keys, as after a key exchange; what is no AES-GCM goes the library's way."""

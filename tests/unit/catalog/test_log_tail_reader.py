@@ -21,7 +21,7 @@ from stackward.model.guest import LogPosition
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 NONCE = "0123456789abcdef"
-MARK = f"\n{NONCE} ".encode()
+MARK = f"\n\x1e{NONCE} ".encode()
 SMALL = LogTailSettings(line_bytes_max=8, chunk_bytes_max=32)
 
 
