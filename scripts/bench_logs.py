@@ -10,9 +10,13 @@ levels that it asks for, which was the quickest form found for mtail; formats th
 not are left out for it. Where mtail is slow it gets the first part of a file, which is said below,
 and stackward reads that part too. Events are compared class by class and must be equal.
 Then the first file goes over loopback from a real sshd through the daemon's own tail: SSH
-transport, tail script, reader, sieve and tailer, direct, at full speed.
-Figures are CPU seconds (user and system, children too) of the whole process, with start, packs and
-all: what a machine pays. The longest slice is the longest time without giving the loop back.
+transport, tail script, reader, sieve and tailer, direct, at full speed, several times over so that
+the figure is that of a long stream. What the process took before the first line came (imports,
+packs, compiled patterns) is told beside it and is not part of it; sshd is another process.
+All other figures are CPU seconds (user and system, children too) of the whole process, with start,
+packs and all: what a machine pays. The longest slice is the longest time without giving the loop
+back, measured on asyncio's loop in a run of its own; the stream takes the daemon's, which is uvloop
+where it is installed.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +52,7 @@ from stackward.model.guest import LogPosition
 GOALS = {"0.5 %": 50, "all": 8}
 GOAL_SSH = 400e6
 GOAL_HOLD = 0.005
+STREAM_TIMES = 6  # the file so often over SSH
 MTAIL_CPU_SECONDS = 75  # about so much for one file
 MTAIL_REGEX_BYTES = 1024
 LOG4J = {LogFormat.LOG4J1, LogFormat.LOG4J2}
@@ -72,11 +78,17 @@ DIGITS = re.compile(r"\d{3,}")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--lines", type=int, default=1_000_000, help="lines of each file")
-    parser.add_argument("--follow", nargs=2, metavar=("FOLDER", "FILE"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--follow", nargs=3, metavar=("FILE", "TIMES", "LOOP"), help=argparse.SUPPRESS
+    )
     arguments = parser.parse_args()
     if arguments.follow:
-        folder, file = map(Path, arguments.follow)
-        print(json.dumps(asyncio.run(follow(folder, file))))
+        file, times, loop = arguments.follow
+        with (
+            tempfile.TemporaryDirectory(prefix="stackward-bench-") as scratch,
+            asyncio.Runner(loop_factory=loop_of(loop)) as runner,
+        ):
+            print(json.dumps(runner.run(follow(Path(scratch), Path(file), int(times)))))
         return 0
     print(__doc__.split("\n\n", 1)[1], flush=True)
     missing = what_is_missing()
@@ -124,17 +136,18 @@ def run(scratch: Path, lines: int) -> int:
         print(
             f"{'':18}events equal: {sum(theirs.events.values())}, goal {GOALS[name]}x", flush=True
         )
-    told = over_ssh(scratch, files["0.5 %"])
+    told = over_ssh(files["0.5 %"], STREAM_TIMES, "uvloop")
     rate = told["bytes"] / told["cpu_seconds"]
     print(
         f"{'over ssh, 0.5 %':18}{'stackward':12}{told['lines']:>10}{told['bytes'] / 1e6:>7.0f}"
         f"{told['cpu_seconds']:>9.2f}{told['cpu_seconds'] / told['lines'] * 1e6:>10.3f}"
-        f"{rate / 1e6:>6.0f} MB per CPU s, goal {GOAL_SSH / 1e6:.0f}"
+        f"{rate / 1e6:>6.0f} MB per CPU s, goal {GOAL_SSH / 1e6:.0f}\n"
+        f"{'':18}on {told['loop']}, and {told['start_cpu_seconds']:.2f} CPU s before that to start",
+        flush=True,
     )
-    print(
-        f"{'longest slice':18}{told['hold_seconds'] * 1e3:.1f} ms, goal under {GOAL_HOLD * 1e3:.0f}"
-    )
-    is_good &= rate >= GOAL_SSH and told["hold_seconds"] < GOAL_HOLD
+    hold = over_ssh(files["0.5 %"], 1, "asyncio")["hold_seconds"]
+    print(f"{'longest slice':18}{hold * 1e3:.1f} ms, goal under {GOAL_HOLD * 1e3:.0f}")
+    is_good &= rate >= GOAL_SSH and hold < GOAL_HOLD
     print("\nall goals " + ("met" if is_good else "NOT met"))
     return 0 if is_good else 1
 
@@ -333,19 +346,29 @@ def compare(ours: Counter[str], theirs: Counter[str]) -> bool:
 # --- over SSH ----------------------------------------------------------------------------------
 
 
-def over_ssh(scratch: Path, file: Path) -> dict:
-    output, _ = measured([sys.executable, __file__, "--follow", str(scratch), str(file)])
-    return json.loads(output.splitlines()[-1])
+def over_ssh(file: Path, times: int, loop: str) -> dict:
+    command = [sys.executable, __file__, "--follow", str(file), str(times), loop]
+    return json.loads(measured(command)[0].splitlines()[-1])
 
 
-async def follow(folder: Path, file: Path) -> dict:
+def loop_of(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """None: asyncio's own, as the daemon's where uvloop is not installed."""
+    if name != "uvloop":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+async def follow(folder: Path, file: Path, times: int) -> dict:
     """The daemon's own way from a log in a VM to events, in this process; sshd is in others."""
     from tests.component.observe.watchtower import Watchtower, running
     from tests.component.ssh.servers import MemoryKeys, SilentLog
     from tests.integration.lab.sshd import SshLab
 
     from stackward.catalog.log_tail import LogTailSettings
-    from stackward.model.event import Sighted
     from stackward.model.target import SshRoute
     from stackward.observe.tailer import Tailer, TailerSettings
     from stackward.transports.clock import SystemClock
@@ -353,7 +376,8 @@ async def follow(folder: Path, file: Path) -> dict:
 
     known = load_patterns(())
     known.prepare()
-    size = file.stat().st_size  # noqa: ASYNC240  nobody waits here
+    start = os.times()
+    size = file.stat().st_size * times  # noqa: ASYNC240  nobody waits here
     home = folder / "lab"
     home.mkdir()
     with SshLab(home) as lab:
@@ -373,10 +397,8 @@ async def follow(folder: Path, file: Path) -> dict:
         async with running(tailer.run):
             while not tailer.positions:  # noqa: ASYNC110  nobody tells
                 await asyncio.sleep(0.01)
-            copy = await asyncio.create_subprocess_exec(
-                "dd", f"if={file}", f"of={log}", "bs=1M", "oflag=append", "conv=notrunc",
-                "status=none",
-            )  # fmt: skip
+            with log.open("ab") as out:
+                copy = await asyncio.create_subprocess_exec("cat", *[file] * times, stdout=out)
             meter.start()
             begun = os.times()
             while tailer.positions[target.id].offset < size:  # noqa: ASYNC110  nobody tells
@@ -385,13 +407,12 @@ async def follow(folder: Path, file: Path) -> dict:
             hold = meter.stop()
             await copy.wait()
         await guests.close()
-        told = tower.told(Sighted)
-        events = sum(len(each.sightings) + sum(each.counted.values()) for each in told)
         return {
             "lines": tailer.lines,
             "bytes": size,
-            "events": events,
             "cpu_seconds": ended.user + ended.system - begun.user - begun.system,
+            "start_cpu_seconds": start.user + start.system,
+            "loop": type(asyncio.get_running_loop()).__module__.partition(".")[0],
             "wall_seconds": ended.elapsed - begun.elapsed,
             "hold_seconds": hold,
         }

@@ -68,6 +68,7 @@ class DataPackets:
             at = end
         connection._inpbuf = came[at:]
         self._deliver()
+        self._channel = None  # it may be closed by now, and need not be kept
         return False if is_data else self._read_others()
 
     def _open(self, head: bytes, sealed: memoryview) -> bool:
