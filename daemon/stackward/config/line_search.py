@@ -1,10 +1,10 @@
 """One look of all patterns at whole lines of a log: hyperscan over the bytes, as they came.
 
 Most patterns hit only texts that hold one of a few words (needles.py), and words are what it finds
-quickest. The others are looked for as expressions. They are for messages and here they meet raw
-lines, with a head before the message and perhaps a carriage return behind it. So each is loosened
-until it holds there: what it hits in a record it must hit in one of the record's lines. It may hit
-more, for every hit is confirmed.
+quickest, by far if there is nothing else. Other patterns are looked for as they are. They are for
+messages and here they meet raw lines, with a head before the message and perhaps a carriage return
+behind it. So each is loosened until it holds there: what it hits in a record it must hit in one of
+the record's lines. It may hit more, for every hit is confirmed.
 
 Rules of the room:
 
@@ -32,8 +32,8 @@ from stackward.config.shapes import without_digits
 # What follows a head is the message. With `^`: the line is the message, or the line of a trace.
 _AFTER_HEAD = r"(?:^|[ \r])"
 _LINE_END = r"[^\n]*\n"
-# So lines of boot scripts begin. A pattern for these alone looks at no other line.
-_SHELL_HEAD = r"^\r*[A-Z][a-z][a-z] "
+# So lines of boot scripts begin. A pattern for these alone looks at hardly any other line.
+_DAYS = ("Mon ", "Tue ", "Wed ", "Thu ", "Fri ", "Sat ", "Sun ")
 _SHELL_ONLY = frozenset({LogFormat.SHELL})
 _TOKEN = re.compile(
     r"\\[pP](?:\{[^}]*\}|.)|\\x\{[^}]*\}|\\Q.*?(?:\\E|$)|\\."  # an escape
@@ -120,17 +120,16 @@ class LineSearch:
     @cached_property
     def _made(self) -> "_Made":
         """What hyperscan takes, and the rest."""
-        ways = [list(_ways(each)) for each in self._wanted]
-        chosen: list[Way | None] = [each[0] for each in ways]
+        chosen: list[Way | None] = [next(_ways(each)) for each in self._wanted]
         made = _together(chosen)
         if made is None:
             # The error of all of them does not say which is at fault.
-            chosen = [next(filter(_database, each), None) for each in ways]
+            chosen = [next(filter(_database, _ways(each)), None) for each in self._wanted]
             made = _together(chosen) or _Made(_Scanner(None), [])
         known = {number for numbers in made.meant for number in numbers}
-        slow = {*range(len(ways))} - known | set(_missed(made, self._wanted, chosen))
+        slow = {*range(len(chosen))} - known | set(_missed(made, self._wanted, chosen))
         for number in sorted(slow):
-            made.slow.append((len(made.meant), _by_re2(ways[number][-1][0])))
+            made.slow.append((len(made.meant), _by_re2(self._wanted[number])))
             made.meant.append((number,))
         return made
 
@@ -160,7 +159,7 @@ def _missed(made: _Made, wanted: Sequence[Wanted], chosen: Sequence[Way | None])
     """Those of which a sample was not found: hyperscan has its faults."""
     for number, (each, way) in enumerate(zip(wanted, chosen, strict=True)):
         lines = "\n".join(each.samples).encode() + b"\n"
-        if not each.samples or not lines.isascii() or way in (None, (_SHELL_HEAD,)):
+        if not each.samples or not lines.isascii() or way in (None, _DAYS):
             continue
         found = made.scanner.found(lines)
         ends = {lines.index(b"\n", at - 1) for at, form in found if number in made.meant[form]}
@@ -224,7 +223,8 @@ def _database(forms: Sequence[str]) -> hyperscan.Database | None:
     return database
 
 
-def _by_re2(form: str) -> Locate:
+def _by_re2(wanted: Wanted) -> Locate:
+    *_, (form,) = _ways(wanted)
     options = re2.Options()
     options.log_errors = False
     compiled = re2.compile(f"(?m:{form})", options)
@@ -240,7 +240,7 @@ def _ways(wanted: Wanted) -> Iterator[Way]:
     """How to look for it in raw lines: the best way first, then ever looser ones."""
     expression = wanted.message or wanted.cause or ""
     if wanted.message and wanted.formats == _SHELL_ONLY:
-        yield (_SHELL_HEAD,)
+        yield _DAYS
     elif words := needles(expression):
         yield tuple(map(_word, sorted(words)))
     yield (f"(?:{_loosen(expression, _AFTER_HEAD)}){_LINE_END}",)

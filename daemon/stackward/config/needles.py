@@ -24,6 +24,7 @@ _TOKEN = re.compile(
     r"|(?P<class>\[(?:\\[wdsWDS.\-\[\](){}+*?^$|/\\]|[^\\\[\]])+\])"
     r"|(?P<any>\.|\\[wdsWDSnrtfv])"
     r"|\\(?P<quoted>[^\w\s])"
+    r"|(?P<word>[\w ,:;'\"/=<>@#%&!~-]{2,}(?![*+?{]))"
     r"|(?P<plain>[^\\\[])",
     re.DOTALL | re.ASCII,
 )
@@ -144,11 +145,13 @@ def _case(opening: str, any_case: bool) -> bool:
 
 
 def _one(token: re.Match[str], *, any_case: bool) -> _Part:
-    """A token that stands for one character, or for a place."""
-    letters: Iterable[str]
+    """A token that stands for some text, or for a place."""
+    letters: Iterable[str]  # those that it may be
     match token.lastgroup:
         case "anchor":
             return _EMPTY
+        case "word":
+            letters = (token[0],)
         case "plain" | "quoted":
             letters = (token[0][-1],)
         case "class" if found := _SET.fullmatch(token[0]):
@@ -160,9 +163,9 @@ def _one(token: re.Match[str], *, any_case: bool) -> _Part:
     return _Part(frozenset(_letter(each, any_case=any_case) for each in letters))
 
 
-def _letter(letter: str, *, any_case: bool) -> Needle:
-    is_both = any_case and letter.isalpha()
-    return Needle(letter.lower() if is_both else letter, is_both)
+def _letter(text: str, *, any_case: bool) -> Needle:
+    is_both = any_case and (text.lower() != text.upper())
+    return Needle(text.lower() if is_both else text, is_both)
 
 
 def _repeated(part: _Part, repeat: str) -> _Part:

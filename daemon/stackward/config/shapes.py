@@ -5,6 +5,8 @@ it says of all, unless it looks at digits one by one. Which do, and how they are
 known here; an expression without digits of its own treats all of them alike.
 """
 
+import re
+
 from stackward.config.needles import tokens_of
 
 _DIGITS = frozenset("0123456789")
@@ -24,4 +26,4 @@ def without_digits(expression: str) -> str | None:
 def _widened(token: str, kind: str | None) -> str:
     if kind == "class" and _DIGITS & set(token.replace("0-9", "")):
         return "." if token.startswith("[^") else f"[0-9{token[1:]}"
-    return r"\d" if kind == "plain" and token in _DIGITS else token
+    return re.sub("[0-9]", r"\\d", token) if kind in ("word", "plain") else token
