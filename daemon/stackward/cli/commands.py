@@ -8,18 +8,19 @@ What a command needs is imported inside it: `stackward --help` and completion st
 import json
 import os
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from stackward import __version__
-from stackward.cli import show
-from stackward.cli.ask import ask, daemon_url
 from stackward.cli.exits import Exit
 from stackward.cli.logs import logs
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 CONFIG = Path("/etc/stackward/stackward.yaml")
 STATE = Path("/var/lib/stackward")
@@ -79,12 +80,20 @@ def _print_json(value: object) -> None:
     _print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def _console() -> Console:
+def _console() -> "Console":
     """Colours and width of the terminal; elsewhere neither, but for a width that is asked for."""
+    from rich.console import Console
+
     console = Console(highlight=False)
     if console.is_terminal or "COLUMNS" in os.environ:
         return console
     return Console(highlight=False, width=200, no_color=True)
+
+
+def _ask(url: str | None, path: str) -> Mapping[str, Any]:
+    from stackward.cli.ask import ask, daemon_url
+
+    return ask(daemon_url(url), path)
 
 
 def _show_version(wanted: bool) -> None:
@@ -211,10 +220,12 @@ def check_config(
 )
 def status(output: FormatOption = Format.TEXT, url: UrlOption = None) -> None:
     """Show every system VM with verdict, cause and next step."""
-    answer = ask(daemon_url(url), "/api/v1/status")
+    answer = _ask(url, "/api/v1/status")
     if output is Format.JSON:
         _print_json(answer)
     else:
+        from stackward.cli import show
+
         show.status(_console(), answer)
 
 
@@ -233,10 +244,12 @@ def explain(
     """Explain one system VM: who says what, what follows, what to do and what not to do."""
     from urllib.parse import quote
 
-    answer = ask(daemon_url(url), f"/api/v1/vms/{quote(vm, safe='')}")
+    answer = _ask(url, f"/api/v1/vms/{quote(vm, safe='')}")
     if output is Format.JSON:
         _print_json(answer)
     else:
+        from stackward.cli import show
+
         show.explanation(_console(), answer)
 
 
@@ -249,10 +262,12 @@ def explain(
 )
 def plan(output: FormatOption = Format.TEXT, url: UrlOption = None) -> None:
     """Show what the daemon would do now, what it holds back and why, and whom it calls."""
-    answer = ask(daemon_url(url), "/api/v1/plan")
+    answer = _ask(url, "/api/v1/plan")
     if output is Format.JSON:
         _print_json(answer)
     else:
+        from stackward.cli import show
+
         show.plan(_console(), answer)
 
 
@@ -285,10 +300,12 @@ def journal(
         from urllib.parse import urlencode
 
         query = {"limit": limit} | ({"target": vm} if vm else {})
-        rows = list(ask(daemon_url(url), f"/api/v1/journal?{urlencode(query)}")["entries"])
+        rows = list(_ask(url, f"/api/v1/journal?{urlencode(query)}")["entries"])
     if output is Format.JSON:
         _print_json({"entries": rows})
     else:
+        from stackward.cli import show
+
         show.journal(_console(), rows)
 
 

@@ -9,8 +9,6 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from stackward.cli.exits import Exit
 
@@ -64,6 +62,9 @@ def correlate(
 
     Exits 1 if a file could not be read, 2 if nobody can say of which VM the logs are.
     """
+    from rich.console import Console
+    from rich.markup import escape
+
     from stackward.app.classify import UnreadableError
     from stackward.app.correlate_files import Asked, NoVmError, correlate_files
     from stackward.cli import show
