@@ -287,6 +287,10 @@ class FileAssembler:
         """The record that this line begins and ends."""
         return self._read(self._text(line), place)
 
+    def position(self, place: int) -> LogPosition:
+        """Where such a line is: its number."""
+        return _place(place)
+
     def _text(self, line: bytes) -> str:
         return line.decode("utf-8", "replace").strip("\r\x00")[: self._limits.message_chars_max]
 

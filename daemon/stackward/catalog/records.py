@@ -316,6 +316,18 @@ class RecordAssembler:
         """The record that this line begins and ends."""
         return self._read_head(line, place)
 
+    def position(self, place: int) -> LogPosition:
+        """Where such a line begins."""
+        assert self._start is not None
+        at = self._start
+        return LogPosition(  # several times quicker than `replace`
+            device_inode=at.device_inode,
+            fingerprint=at.fingerprint,
+            fingerprint_bytes=at.fingerprint_bytes,
+            generation=at.generation,
+            offset=place,
+        )
+
     def _is_elsewhere(self, chunk: LogChunk) -> bool:
         held = self.held_from
         return held is None or held.generation != chunk.start.generation or chunk.gap_bytes_min != 0
@@ -330,19 +342,10 @@ class RecordAssembler:
         return self._head_of(self._text(line), offset)
 
     def _head_of(self, text: str, offset: int) -> Record | None:
-        assert self._start is not None
         assert self._received_at is not None
         if not text or text[0].isspace():
             return None
-        at = self._start
-        start = LogPosition(  # several times quicker than `replace`
-            device_inode=at.device_inode,
-            fingerprint=at.fingerprint,
-            fingerprint_bytes=at.fingerprint_bytes,
-            generation=at.generation,
-            offset=offset,
-        )
-        return read_head(text, start, self._received_at)
+        return read_head(text, self.position(offset), self._received_at)
 
     def _take(self, line: bytes, offset: int, give: Callable[[Record], None]) -> None:
         text = self._text(line)

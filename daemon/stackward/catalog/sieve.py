@@ -18,13 +18,14 @@ Rules of the room:
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
 from itertools import accumulate, repeat
 from typing import Protocol
 
 from stackward.catalog.records import LogFormat, Record
 from stackward.catalog.signatures import Hit, LogReading, SignatureSet
+from stackward.model.guest import LogPosition
 from stackward.model.sighting import EventClass, Sighting
 
 # Shorter than RecordLimits.message_chars_max: nothing of such a line is cut.
@@ -47,17 +48,20 @@ _HEAD_BYTES = (
 )
 _HEAD = re.compile(_HEAD_BYTES)
 _LINE = re.compile(_HEAD_BYTES + rb"([^\n]*+)\n")
-# The same where every digit is a zero.
+# The same where every digit is a zero. It may run on over ends of lines, which is quicker: where it
+# hits as often as there are lines it did not.
 _SHAPE = re.compile(
-    rb"^0000-00-00([ T])00:00:00,000 " + _HEAD_BYTES.partition(rb",\d{3}) ")[2] + rb"([^\n]*+)\n",
+    rb"^0000-00-00([ T])00:00:00,000 "
+    + _HEAD_BYTES.partition(rb",\d{3}) ")[2].replace(rb"\n]*+", b"]*+").replace(rb"\n]++", b"]++")
+    + rb"(.*+)\n",
     re.MULTILINE,
 )
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _Shape = tuple[bytes, bytes, bytes]
 """What marks its time, level and message, with zeros for digits."""
-# What may be known of a shape beside its signature: nothing yet, or that it depends on the digits.
-_NOT_ASKED, _VARIES = -1, -2
-_UNSURE = frozenset({_NOT_ASKED, _VARIES})
+# In place of its signature: nobody asked yet, nobody asked whether digits matter, they do.
+_NOT_ASKED, _SEEN_ONCE, _VARIES = -1, -2, -3
+_UNSURE = frozenset({_NOT_ASKED, _SEEN_ONCE, _VARIES})
 _FORMATS = {b" ": LogFormat.LOG4J1, b"T": LogFormat.LOG4J2}
 LINE_FORMATS = frozenset(_FORMATS.values())
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
@@ -76,6 +80,7 @@ class Assembler(Protocol):
     def close(self) -> tuple[Record, ...]: ...
     def places(self, data: bytes, at: int, starts: Sequence[int]) -> Sequence[int]: ...
     def head(self, line: bytes, place: int) -> Record | None: ...
+    def position(self, place: int) -> LogPosition: ...
 
 
 _Line = tuple[re.Match[bytes], Collection[int]]
@@ -164,11 +169,23 @@ class Sieve:
     def tell(self, hit: Hit, seen_at: datetime) -> Sighting | None:
         """The hit as a sighting, while its stretch is still the one that is read."""
         try:
-            record = hit.record or self._assembler.head(hit.line, hit.place)
-            return None if record is None else self._reading.tell(hit, record, seen_at)
+            record = hit.record or self._record(hit)
+            return self._reading.tell(hit, record, seen_at)
         except Exception as error:
             self._broken(error)
             return None
+
+    def _record(self, hit: Hit) -> Record:
+        """What is said of a record that is one line, as far as a sighting repeats it."""
+        assert hit.found is not None
+        stamp, mark, level, message = hit.found.groups()
+        return Record(
+            line_start=self._assembler.position(hit.place),
+            format=_FORMATS[mark],
+            message=_text(message),
+            logged_at=self._reading.time_of(stamp),
+            level=level.decode(),
+        )
 
     def _taken(self, data: bytes, start: int, end: int, seen_at: datetime) -> Iterator[Hit]:
         return self.judged(self._assembler.lines(data, start, end), seen_at)
@@ -201,14 +218,14 @@ class Sieve:
         shapes = _SHAPE.findall(part.translate(_ZEROS))
         if len(shapes) != part.count(b"\n"):
             return None
-        lines = part.split(b"\n")
-        numbers = self._numbers(lines, shapes)
+        lengths = [len(line) + 1 for line in part.split(b"\n")[:-1]]
+        starts = [*accumulate(lengths, initial=start)]
+        numbers = self._numbers(data, starts, shapes)
         counts = Counter(numbers)
         self._is_storm = 2 * counts.pop(None, 0) < len(numbers)
         kept = self._kept(numbers, counts)
         if kept is None:
             return None
-        starts = [*accumulate([len(line) + 1 for line in lines], initial=start)]
         begins = [starts[index] for index in kept]
         places = self._assembler.places(data, start, begins)
         self._assembler.pass_by(data, begins[-1] if begins else start, stop)
@@ -220,12 +237,20 @@ class Sieve:
             hits.append(self._reading.hit(number, line[1], seen_at, line, place))
         return hits
 
-    def _numbers(self, lines: list[bytes], shapes: list[_Shape]) -> list[int | None]:
+    def _numbers(
+        self, data: bytes, starts: Sequence[int], shapes: list[_Shape]
+    ) -> list[int | None]:
         """The signature that counts for each of these lines, None for none."""
         numbers = [*map(self._known.get, shapes, repeat(_NOT_ASKED))]
-        for index in [index for index, number in enumerate(numbers) if number in _UNSURE]:
-            shape, line = shapes[index], lines[index]
-            numbers[index] = self._number(shape, line[len(line) - len(shape[2]) :])
+        unsure = [index for index, number in enumerate(numbers) if number in _UNSURE]
+        marks: Mapping[int, Collection[int]] | None = None
+        if len(unsure) >= STORM_LINES_MIN:  # one look at all costs less than one at each
+            marks = self._marks(data, starts[0], starts[-1])
+        for index in unsure:
+            end = starts[index + 1]
+            message = data[end - 1 - len(shapes[index][2]) : end - 1]
+            among = () if marks is None else marks.get(end)
+            numbers[index] = self._number(shapes[index], message, among)
         return numbers
 
     def _kept(self, numbers: Sequence[int | None], counts: Counter[int | None]) -> list[int] | None:
@@ -251,20 +276,24 @@ class Sieve:
         self.shed += totals
         return sorted(index for both in kept.values() for index in both)
 
-    def _number(self, shape: _Shape, message: bytes) -> int | None:
-        """The signature that counts for a message of this shape, looked up if it is known."""
+    def _number(self, shape: _Shape, message: bytes, among: Collection[int] | None) -> int | None:
+        """The signature that counts for a message of this shape, looked up if it is known.
+
+        `among` is what may hit; empty: anything, None: nothing.
+        """
         known = self._known.get(shape, _NOT_ASKED)
         if known not in _UNSURE:
             return known
         mark, level, zeros = shape
         allowed = self._allowed.get((mark, level)) or self._allow(mark, level)
-        number = self._asked(message, allowed, ())
+        number = None if among is None else self._asked(message, allowed, among)
         if known == _NOT_ASKED and len(zeros) <= SHAPE_BYTES_MAX:
-            assert self._search is not None
             if len(self._known) >= SHAPES_MAX:
                 self._known.clear()
-            is_sure = not self._search.varies(_text(zeros))
-            self._known[shape] = number if is_sure else _VARIES
+            self._known[shape] = _SEEN_ONCE
+        elif known == _SEEN_ONCE:
+            assert self._search is not None
+            self._known[shape] = _VARIES if self._search.varies(_text(zeros)) else number
         return number
 
     def _marked_parts(
@@ -318,11 +347,12 @@ class Sieve:
                 allowed = known.get((mark, level)) or self._allow(mark, level)
                 number = self._asked(message, allowed, among)
             else:
-                number = self._number((mark, level, message.translate(_ZEROS)), message)
+                number = self._number((mark, level, message.translate(_ZEROS)), message, ())
             if number is not None:
                 hits += 1
                 yield hit(number, stamp, seen_at, line, place)
-        self._is_storm = hits >= STORM_LINES_MIN and 2 * hits > len(lines)
+        is_storm = self._is_storm or hits >= STORM_LINES_MIN
+        self._is_storm = is_storm and 2 * hits > len(lines)
 
     def _allow(self, mark: bytes, level: bytes) -> Sequence[bool]:
         allowed = self._allowed[mark, level] = self._reading.allowed(_FORMATS[mark], level.decode())
@@ -363,14 +393,19 @@ class Sieve:
         self, data: bytes, start: int, stop: int, odd: frozenset[int]
     ) -> Iterable[tuple[int, Collection[int]]]:
         """The ends of the lines of this part that may be hit, and by what."""
-        assert self._search is not None
-        marks: dict[int, set[int]] = {}
-        for number, end in self._search.find(data, start, stop):
-            marks.setdefault(end, set()).add(number)
+        marks = self._marks(data, start, stop)
         if odd:
             marks |= {end: set() for end in odd if start < end <= stop}
             return sorted(marks.items())
         return marks.items()
+
+    def _marks(self, data: bytes, start: int, stop: int) -> dict[int, Collection[int]]:
+        """The same, of lines that are not odd."""
+        assert self._search is not None
+        marks: dict[int, set[int]] = {}
+        for number, end in self._search.find(data, start, stop):
+            marks.setdefault(end, set()).add(number)
+        return {**marks}
 
 
 def _text(message: bytes) -> str:

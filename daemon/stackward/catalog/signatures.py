@@ -258,6 +258,14 @@ class LogReading:
             self._allowed[log_format, level] = known
         return known
 
+    def time_of(self, stamp: bytes) -> datetime | None:
+        """When a line was logged, by what it says; None: nobody knows."""
+        try:
+            said = datetime.fromisoformat(stamp.decode())
+        except ValueError:
+            return None
+        return None if self._zone is None else said.replace(tzinfo=self._zone)
+
     def tell(self, hit: Hit, record: Record, seen_at: datetime) -> Sighting:
         """A hit as a sighting."""
         captured = None
@@ -283,12 +291,8 @@ class LogReading:
 
     def _moment(self, stamp: Stamp, seen_at: datetime) -> datetime:
         """When it was logged, as far as the line says; when it was seen, else."""
-        if isinstance(stamp, bytes):
-            try:
-                stamp = datetime.fromisoformat(stamp.decode()).replace(tzinfo=self._zone)
-            except ValueError:
-                stamp = None
-        return seen_at if stamp is None or self._zone is None else stamp
+        logged_at = self.time_of(stamp) if isinstance(stamp, bytes) else stamp
+        return seen_at if logged_at is None or self._zone is None else logged_at
 
 
 def _sighting(

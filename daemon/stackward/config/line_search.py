@@ -27,7 +27,7 @@ from stackward.catalog.records import LogFormat
 from stackward.catalog.sieve import LINE_FORMATS
 from stackward.catalog.signatures import Marks
 from stackward.config.needles import Needle, needles
-from stackward.config.shapes import without_digits
+from stackward.config.shapes import shapes_of
 
 # What follows a head is the message. With `^`: the line is the message, or the line of a trace.
 _AFTER_HEAD = r"(?:^|[ \r])"
@@ -101,21 +101,27 @@ class LineSearch:
 
     @cached_property
     def _varies(self) -> Callable[[str], bool]:
-        """Looks for what looks at digits, whatever the digits are."""
+        """Looks for what looks at digits and is not hit whatever they are."""
         options = re2.Options()
         options.never_nl, options.log_errors = True, False
-        wanted = [one for one in self._wanted if not one.formats or one.formats & LINE_FORMATS]
-        expressions = [each for one in wanted for each in (one.message, one.cause) if each]
-        together, count = re2.Set.SearchSet(options), 0
-        for expression in expressions:
-            widened = without_digits(expression)
-            if widened is None:
-                return lambda _: True
-            if widened != expression:
-                together.Add(widened)
-                count += 1
-        together.Compile()
-        return lambda shape: count > 0 and bool(together.Match(shape))
+        some, every = re2.Set.SearchSet(options), []
+        for wanted in self._wanted:
+            if wanted.formats and wanted.formats.isdisjoint(LINE_FORMATS):
+                continue
+            for expression in filter(None, (wanted.message, wanted.cause)):
+                shapes = shapes_of(expression)
+                if shapes is None:
+                    return lambda _: True
+                if shapes.some != expression:
+                    some.Add(shapes.some)
+                    every.append(re2.compile(shapes.every, options))
+        some.Compile()
+
+        def varies(shape: str) -> bool:
+            found = (some.Match(shape) or ()) if every else ()
+            return any(every[each].search(shape) is None for each in found)
+
+        return varies
 
     @cached_property
     def _made(self) -> "_Made":

@@ -259,11 +259,11 @@ class _Expression:
     def __call__(self, text: str) -> Mapping[str, str] | None:
         if not self.captures:
             return {} if self.test(text) else None
-        found = self._compiled.search(text)
+        found = self._compiled.search(text.encode())  # in a text it counts characters anew
         if found is None:
             return None
-        groups: dict[str, str | None] = found.groupdict()
-        return {key: value for key, value in groups.items() if value}
+        groups: dict[str, bytes | None] = found.groupdict()
+        return {key: value.decode("utf-8", "replace") for key, value in groups.items() if value}
 
     def test(self, text: str) -> bool:
         """True if it is in the text: several times quicker than to look for captures."""

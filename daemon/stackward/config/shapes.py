@@ -6,24 +6,38 @@ known here; an expression without digits of its own treats all of them alike.
 """
 
 import re
+from dataclasses import dataclass
 
 from stackward.config.needles import tokens_of
 
-_DIGITS = frozenset("0123456789")
+_NEVER = r"[^\x00-\x{10FFFF}]"
 
 
-def without_digits(expression: str) -> str | None:
-    """It hits all that the expression hits, whatever the digits in it are.
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """An expression without digits of its own.
 
-    None: nobody knows. What comes back as it was does not look at digits.
+    `some` hits what the expression hits, and would with other digits; `every` hits only what the
+    expression hits whatever the digits are.
     """
+
+    some: str
+    every: str
+
+
+def shapes_of(expression: str) -> Shapes | None:
+    """None: nobody knows. `some` is the expression if it does not look at digits."""
     tokens = tokens_of(expression)
     if tokens is None:
         return None
-    return "".join(_widened(token[0], token.lastgroup) for token in tokens)
+    some = [_replaced(token[0], token.lastgroup, r"\d") for token in tokens]
+    every = [_replaced(token[0], token.lastgroup, _NEVER) for token in tokens]
+    return Shapes("".join(some), "".join(every))
 
 
-def _widened(token: str, kind: str | None) -> str:
-    if kind == "class" and _DIGITS & set(token.replace("0-9", "")):
+def _replaced(token: str, kind: str | None, digit: str) -> str:
+    if kind == "class" and re.search("[0-9]", token.replace("0-9", "")):
+        if digit == _NEVER:
+            return _NEVER
         return "." if token.startswith("[^") else f"[0-9{token[1:]}"
-    return re.sub("[0-9]", r"\\d", token) if kind in ("word", "plain") else token
+    return re.sub("[0-9]", lambda _: digit, token) if kind in ("word", "plain") else token
