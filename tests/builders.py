@@ -206,7 +206,7 @@ def a_state(name: str = "v-2-VM", *signs: Sign, **changes: Any) -> TargetState:
         booted_at=LONG_AGO,
         readings=GuestReadings(uptime_seconds=30 * 86400.0),
     )
-    return replace(state, **changes)
+    return state._replace(**changes)
 
 
 def a_broken_path(

@@ -330,8 +330,7 @@ class SmallCloud:
         link: Verdict = Failed(Sign.LINK_DOWN, "no socket")
         api = _memory(Passed("Up") if is_up else not_up, Source.API, now)
         inside = _memory(Passed("connected") if self.is_well else link, Source.SSH, now)
-        return replace(
-            STATE,
+        return STATE._replace(
             target=self.target,
             probes={ProbeName.CLOUD_AGENT: api, ProbeName.AGENT_LINK: inside},
             marks=self.marks,

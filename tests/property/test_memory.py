@@ -276,10 +276,10 @@ def test_a_restart_remembers_what_the_living_daemon_knew(lived):
     remembered = replay(stored, a_policy())
     recalled = remembered.recall(a_state(probes={}))
     if recalled.episode is not None:  # that it is on the way back is seen anew
-        recalled = replace(recalled, episode=replace(recalled.episode, well_since=None))
+        recalled = recalled._replace(episode=replace(recalled.episode, well_since=None))
     known = life.state
     if known.episode is not None:
-        known = replace(known, episode=replace(known.episode, well_since=None))
+        known = known._replace(episode=replace(known.episode, well_since=None))
     assert recalled == known
     assert remembered.zone_actions == life.zone_actions
 

@@ -267,7 +267,7 @@ class ControlLoop:
             # Set here already, so that the next round cannot choose the step again.
             intent_id = self._neighbours.new_intent_id()
             state = self._picture.targets[step.target_id]
-            self._picture.put(replace(state, in_flight=intent_id, in_flight_action=step.action))
+            self._picture.put(state._replace(in_flight=intent_id, in_flight_action=step.action))
             self._neighbours.start_step(step, intent_id)
 
     def _note_clock(self, now: datetime) -> None:

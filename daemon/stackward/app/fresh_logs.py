@@ -100,7 +100,7 @@ def read_since(
             # As the control loop does: a line is told once, whatever the clock says.
             logs[event.target_id] = reduce(state, replace(event, at=min(event.at, now)))
     return {
-        target_id: replace(targets[target_id], log=state.log) for target_id, state in logs.items()
+        target_id: targets[target_id]._replace(log=state.log) for target_id, state in logs.items()
     }
 
 

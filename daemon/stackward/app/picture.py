@@ -114,8 +114,7 @@ class Picture:
         that went back would look newer than every answer to come, until it has caught up.
         """
         for target_id, state in self.targets.items():
-            self.targets[target_id] = replace(
-                state,
+            self.targets[target_id] = state._replace(
                 first_seen_at=min(state.first_seen_at + jump, now),
                 listed_at=min(state.listed_at + jump, now),
                 state_since=min(state.state_since + jump, now),

@@ -92,6 +92,7 @@ class RawBlock(NamedTuple):
     ages: Mapping[str, timedelta]
     pending: Mapping[str, timedelta]
     size_bytes: int
+    heard: tuple[str, ...] | None = None
 
 
 class _Part(NamedTuple):
@@ -213,6 +214,7 @@ class BlockReader:
             raise LoopGarbled(f"the block of tick {tick} is not closed")
         sections: dict[str, tuple[str, ...]] = {}
         pending: dict[str, timedelta] = {}
+        heard: list[str] = []
         before, fresh = self._parts, {}
         for text in parts:
             part = fresh[text] = before.get(text) or self._part(text)
@@ -222,13 +224,14 @@ class BlockReader:
             elif kind == "?":
                 pending[name] = _span(now - time)
             else:
+                heard.append(name)
                 self._keep(part)
         self._parts = fresh
         ages = {}
         for name, (_, _, time, lines) in self._slow.items():
             sections[name] = lines
             ages[name] = _span(now - time)
-        return RawBlock(tick, version, sections, ages, pending, len(line) + 1)
+        return RawBlock(tick, version, sections, ages, pending, len(line) + 1, tuple(heard))
 
     def _part(self, text: str) -> _Part:
         head, *lines = text.split(_LINE_END)

@@ -183,6 +183,23 @@ def readings(facts: GuestFacts) -> GuestReadings:
     )
 
 
+def renewed_readings(old: GuestReadings, facts: GuestFacts) -> GuestReadings:
+    """The numbers again, where only those have changed that every block tells anew."""
+    memory, offset = readable(facts.memory), facts.clock_offset
+    return GuestReadings(
+        old.release,
+        facts.uptime_seconds,
+        facts.load_1m,
+        memory.total_bytes if memory else None,
+        memory.available_bytes if memory else None,
+        old.disk_used_ratio,
+        old.inodes_used_ratio,
+        None if isinstance(offset, Unreadable) else offset.total_seconds(),
+        old.agent_restarts,
+        facts.open_files_ratio,
+    )
+
+
 def seconds(span: timedelta) -> str:
     """A duration as people say it."""
     return f"{span.total_seconds():.0f} s"

@@ -7,9 +7,10 @@ no answer: what is not plainly the same is read anew.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from stackward.catalog.fact_sections import FactReader
-from stackward.catalog.facts import GuestFacts, Unreadable, marks, readings
+from stackward.catalog.facts import GuestFacts, Unreadable, marks, readings, renewed_readings
 from stackward.catalog.probe import Answer, GuestProbe, ProbeThresholds
 from stackward.catalog.probes import PROBES_OF
 from stackward.catalog.probes.agent import RESTARTS_OF_A_LOOP
@@ -17,7 +18,13 @@ from stackward.model.guest import FactBlock, GuestMarks, GuestReadings
 from stackward.model.target import Target
 from stackward.model.verdict import Observation, Passed, Source
 
+# What was asked in the background keeps its date until it is asked anew, and is told again only
+# so often: somebody may have forgotten it, for a jump of the clock or another way into the VM.
+TELL_ALL_EVERY = timedelta(seconds=30)
+
 VOLATILE_SECTIONS = frozenset({"uptime", "load", "clock", "memory", "files"})
+
+_ZERO = timedelta(0)
 
 Told = tuple[tuple[Observation, ...], GuestMarks, GuestReadings]
 
@@ -31,6 +38,8 @@ class _Steady:
     answers: Sequence[tuple[GuestProbe, Answer | None]]  # None: to be read anew each time
     facts: GuestFacts
     marks: GuestMarks
+    readings: GuestReadings
+    told_all_at: datetime
 
     def goes_on_in(self, block: FactBlock, thresholds: ProbeThresholds) -> bool:
         """True when nothing that the lasting answers rest on has changed or grown stale."""
@@ -39,6 +48,16 @@ class _Steady:
             and _is_plain(block, thresholds)
             and _lasting(block) == self.sections
         )
+
+    def heard_in(self, block: FactBlock) -> frozenset[str] | None:
+        """The slow sections that were heard since the block before; None: take all for new."""
+        if (
+            block.heard is None
+            or not _ZERO <= block.received_at - self.told_all_at < TELL_ALL_EVERY
+        ):
+            self.told_all_at = block.received_at
+            return None
+        return frozenset(block.heard)
 
 
 class GuestReader:
@@ -55,22 +74,28 @@ class GuestReader:
             return self._observe_anew(block, target, thresholds)
         facts = self._facts.renew(steady.facts, block)
         target_id, received_at, ages = target.id, block.received_at, block.ages
+        heard = steady.heard_in(block)
         observations = []
         for probe, known in steady.answers:
             answer = known or probe.interpret(facts, thresholds)
-            rests_on = answer.rests_on
-            at = received_at - answer.age(ages) if rests_on else received_at
+            at, rests_on = received_at, answer.rests_on
+            if rests_on:
+                if heard is not None and heard.isdisjoint(rests_on):
+                    continue
+                at -= answer.age(ages)
             observations.append(Observation(target_id, probe.name, Source.SSH, answer.verdict, at))
-        return tuple(observations), steady.marks, readings(facts)
+        return tuple(observations), steady.marks, renewed_readings(steady.readings, facts)
 
     def _observe_anew(self, block: FactBlock, target: Target, thresholds: ProbeThresholds) -> Told:
         facts = self._facts.read(block)
-        found = marks(facts)
+        found, told = marks(facts), readings(facts)
         answers = [(probe, probe.interpret(facts, thresholds)) for probe in PROBES_OF[target.role]]
         self._steady = None
         if _is_plain(block, thresholds) and _stays(facts, answers):
             kept = [(probe, answer if probe.is_lasting else None) for probe, answer in answers]
-            self._steady = _Steady(_lasting(block), thresholds, kept, facts, found)
+            self._steady = _Steady(
+                _lasting(block), thresholds, kept, facts, found, told, block.received_at
+            )
         observations = tuple(
             Observation(
                 target.id,
@@ -81,7 +106,7 @@ class GuestReader:
             )
             for probe, answer in answers
         )
-        return observations, found, readings(facts)
+        return observations, found, told
 
 
 def observe_block(block: FactBlock, target: Target, thresholds: ProbeThresholds) -> Told:

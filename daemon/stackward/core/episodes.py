@@ -36,12 +36,12 @@ def advance_episode(
         return _open(state, diagnoses, now, episode_id)
     if health.state is HealthState.HEALTHY and state.in_flight is None:
         entry = _entry(state, episode, EntryKind.EPISODE_CLOSED, now, "well again")
-        return replace(state, episode=None), (entry,)
+        return state._replace(episode=None), (entry,)
     is_back = health.state in _ON_THE_WAY_BACK
     well_since = (episode.well_since or now) if is_back else None
     if well_since == episode.well_since:
         return state, ()
-    return replace(state, episode=replace(episode, well_since=well_since)), ()
+    return state._replace(episode=replace(episode, well_since=well_since)), ()
 
 
 def mark_escalated(
@@ -57,7 +57,7 @@ def mark_escalated(
         evidence=(escalation.advice,),
     )
     called_for = episode.called_for | {escalation.diagnosis}
-    return replace(state, episode=replace(episode, called_for=called_for)), (entry,)
+    return state._replace(episode=replace(episode, called_for=called_for)), (entry,)
 
 
 def close_gone(state: TargetState, now: datetime) -> tuple[Entry, ...]:
@@ -97,7 +97,7 @@ def _open(
     lead = next((one for one in diagnoses if one.suppressed_by is None), diagnoses[0])
     episode = Episode(id=episode_id, opened_at=now, diagnosis=lead.code)
     entry = _entry(state, episode, EntryKind.EPISODE_OPENED, now, lead.sentence)
-    opened = replace(state, episode=episode)
+    opened = state._replace(episode=episode)
     return opened, (replace(entry, evidence=lead.evidence),)
 
 

@@ -5,7 +5,7 @@ and takes over the service (zone and role) of the one that vanished.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from stackward.core.state import TargetState
@@ -128,7 +128,7 @@ def _first_seen(
 
 def _listed_again(state: TargetState, target: Target, at: datetime) -> TargetState:
     state_since = state.state_since if target.cloud_state is state.target.cloud_state else at
-    renewed = replace(state, target=target, listed_at=at, state_since=state_since)
+    renewed = state._replace(target=target, listed_at=at, state_since=state_since)
     return renewed if _way(target) == _way(state.target) else _by_another_way(renewed)
 
 
@@ -141,4 +141,4 @@ def _by_another_way(state: TargetState) -> TargetState:
     kept = {
         probe: memory for probe, memory in state.probes.items() if memory.source is not Source.SSH
     }
-    return replace(state, path=None, probes=kept, round_trip=None)
+    return state._replace(path=None, probes=kept, round_trip=None)

@@ -5,9 +5,8 @@ and what comes in an order that should not be still ends in a memory that makes 
 """
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from operator import attrgetter
 
 from stackward.core.log_pace import learn
 from stackward.core.state import (
@@ -57,9 +56,9 @@ def reduce(state: TargetState, event: TargetEvent) -> TargetState:
         case PathTold():
             return _path_told(state, event)
         case Sighted():
-            return replace(state, log=_sighted(state.log, event), timeline=_own(state, event))
+            return state._replace(log=_sighted(state.log, event), timeline=_own(state, event))
         case ManagementSaid():
-            return replace(state, timeline=keep(state.timeline, event.lines))
+            return state._replace(timeline=keep(state.timeline, event.lines))
         case StepStarted():
             return _step_started(state, event)
         case StepBegun():
@@ -86,7 +85,7 @@ def says_it_again(state: TargetState, event: TargetEvent) -> bool:
 
 def hand_out(state: TargetState, action: ActionName, intent_id: IntentId) -> TargetState:
     """The memory of a target whose step was just given away, before any event tells of it."""
-    return replace(state, in_flight=intent_id, in_flight_action=action)
+    return state._replace(in_flight=intent_id, in_flight_action=action)
 
 
 def fold_zone_actions(
@@ -107,7 +106,7 @@ def _observed(state: TargetState, event: Observed) -> TargetState:
             probes[observation.probe] = _remember(probes.get(observation.probe), observation)
     is_news = event.marks is not None or event.readings is not None
     if not is_news or _is_late(state.marks_at, event.observed_at):
-        return replace(state, probes=probes)
+        return state._replace(probes=probes)
     return _from_inside(state, probes, event)
 
 
@@ -155,8 +154,7 @@ def _from_inside(
         if event.readings.uptime_seconds is not None:
             booted_at = event.observed_at - timedelta(seconds=event.readings.uptime_seconds)
     is_answered = event.round_trip is not None
-    return _renewed(
-        state,
+    return state._replace(
         probes=probes,
         path=_opened(state.path, event.observed_at) if is_answered else state.path,
         marks=marks,
@@ -165,17 +163,6 @@ def _from_inside(
         booted_at=booted_at,
         round_trip=event.round_trip if is_answered else state.round_trip,
     )
-
-
-_FIELDS = tuple(field.name for field in fields(TargetState))
-_values = attrgetter(*_FIELDS)
-
-
-def _renewed(state: TargetState, **changes: object) -> TargetState:
-    """As `dataclasses.replace`, in half the time: this is what happens most often."""
-    values = dict(zip(_FIELDS, _values(state), strict=True))
-    values.update(changes)
-    return TargetState(**values)
 
 
 def _renew_marks(old: GuestMarks, new: GuestMarks) -> GuestMarks:
@@ -191,26 +178,19 @@ def _renew_marks(old: GuestMarks, new: GuestMarks) -> GuestMarks:
     )
 
 
-_READINGS = tuple(field.name for field in fields(GuestReadings))
-_told_readings = attrgetter(*_READINGS)
-
-
 def _renew_readings(old: GuestReadings, new: GuestReadings) -> GuestReadings:
     """Slow facts are not in every answer: what was not seen this time stays."""
-    told = _told_readings(new)
-    if None not in told:
+    if None not in new:
         return new
-    kept = (
-        before if value is None else value
-        for value, before in zip(told, _told_readings(old), strict=True)
+    return GuestReadings._make(
+        before if value is None else value for value, before in zip(new, old, strict=True)
     )
-    return GuestReadings(**dict(zip(_READINGS, kept, strict=True)))
 
 
 def _path_told(state: TargetState, event: PathTold) -> TargetState:
     path = state.path
     if event.leg is None:
-        return replace(state, path=_opened(path, event.at))
+        return state._replace(path=_opened(path, event.at))
     if path is not None and event.at <= path.told_at:
         return state
     since = event.at if path is None or path.leg is None else path.since
@@ -218,7 +198,7 @@ def _path_told(state: TargetState, event: PathTold) -> TargetState:
     told = PathMemory(
         leg=event.leg, detail=event.detail, since=since, told_at=event.at, failed_in_a_row=failed
     )
-    return replace(state, path=told)
+    return state._replace(path=told)
 
 
 def _opened(path: PathMemory | None, at: datetime) -> PathMemory:
@@ -292,7 +272,7 @@ def _place(position: LogPosition) -> tuple[int, int]:
 def _step_started(state: TargetState, event: StepStarted) -> TargetState:
     if event.intent_id == state.last_finished or _is_attempted(state.episode, event.intent_id):
         return state
-    return replace(state, in_flight=event.intent_id, in_flight_action=event.action)
+    return state._replace(in_flight=event.intent_id, in_flight_action=event.action)
 
 
 def _step_begun(state: TargetState, event: StepBegun) -> TargetState:
@@ -305,8 +285,7 @@ def _step_begun(state: TargetState, event: StepBegun) -> TargetState:
         episode = _with_attempt(
             episode, Attempt(action=action, intent_id=event.intent_id, at=event.at)
         )
-    return replace(
-        state,
+    return state._replace(
         episode=episode,
         in_flight=event.intent_id,
         in_flight_action=action,
@@ -325,8 +304,7 @@ def _step_finished(state: TargetState, event: StepFinished) -> TargetState:
         attempt = Attempt(action=event.action, intent_id=event.intent_id, at=event.at)
         episode = _with_attempt(episode, attempt) if episode is not None else None
     is_ours = state.in_flight in (None, event.intent_id)
-    return replace(
-        state,
+    return state._replace(
         episode=_with_outcome(episode, event.intent_id, kind) if episode is not None else None,
         in_flight=None if is_ours else state.in_flight,
         in_flight_action=None if is_ours else state.in_flight_action,

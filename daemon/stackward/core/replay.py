@@ -41,11 +41,10 @@ class Remembered:
         log = known.log if known is not None and known.log.read_to is not None else None
         log = log or self.logs.get(state.target.id)
         if log is not None:
-            state = replace(state, log=replace(log, position=None))
+            state = state._replace(log=replace(log, position=None))
         if known is None:
             return state
-        return replace(
-            state,
+        return state._replace(
             episode=known.episode,
             in_flight=known.in_flight,
             in_flight_action=known.in_flight_action,
@@ -76,7 +75,8 @@ class Remembered:
             for target_id, known in self.targets.items()
             if now - known.listed_at < KEEP_DEPARTED
         }
-        return replace(self, targets={**recent, state.target.id: replace(state, episode=None)})
+        left = state._replace(episode=None)
+        return replace(self, targets={**recent, state.target.id: left})
 
     def without(self, target_id: TargetId) -> "Remembered":
         """Forget a target that is in the map again: from here on the map knows better."""
@@ -93,14 +93,14 @@ def replay(entries: Iterable[StoredEntry], policy: Policy) -> Remembered:
         if entry.target_id is None:
             continue
         state = targets.get(entry.target_id) or _blank(entry.target_id, entry)
-        targets[entry.target_id] = _fold(replace(state, listed_at=entry.at), entry)
+        targets[entry.target_id] = _fold(state._replace(listed_at=entry.at), entry)
         is_counted = state.in_flight_action in (None, *DISRUPTIVE)
         if entry.kind is EntryKind.BEGUN and is_counted and entry.zone_id is not None:
             window = policy.limits.zone_window
             zone_actions = fold_zone_actions(zone_actions, entry.zone_id, entry.at, window)
     return Remembered(
         targets={
-            target_id: replace(state, in_flight=None, in_flight_action=None)
+            target_id: state._replace(in_flight=None, in_flight_action=None)
             for target_id, state in targets.items()
         },
         zone_actions=zone_actions,
@@ -113,12 +113,12 @@ def _fold(state: TargetState, entry: Entry) -> TargetState:
     match entry.kind:
         case EntryKind.EPISODE_OPENED if entry.episode_id and entry.diagnosis:
             episode = Episode(id=entry.episode_id, opened_at=at, diagnosis=entry.diagnosis)
-            return replace(state, episode=episode)
+            return state._replace(episode=episode)
         case EntryKind.EPISODE_CLOSED:
-            return replace(state, episode=None)
+            return state._replace(episode=None)
         case EntryKind.ESCALATED if state.episode is not None and entry.diagnosis is not None:
             called_for = state.episode.called_for | {entry.diagnosis}
-            return replace(state, episode=replace(state.episode, called_for=called_for))
+            return state._replace(episode=replace(state.episode, called_for=called_for))
         case EntryKind.INTENT:
             return _start(state, intent_id, entry)
         case EntryKind.BEGUN:

@@ -6,6 +6,7 @@ The map of targets has one owner, the control loop; folding an event replaces on
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import NamedTuple
 
 from stackward.errors import Leg
@@ -102,23 +103,22 @@ class Episode:
         return bool(self.called_for)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetState:
-    """One target and all that is remembered of it."""
+class TargetState(NamedTuple):
+    """One target and all that is remembered of it. A tuple: each answer makes a new one."""
 
     target: Target
     first_seen_at: datetime
     listed_at: datetime
     state_since: datetime  # since when cloud_state has been what it is, as far as we saw
     predecessor_id: TargetId | None = None
-    probes: Mapping[ProbeName, ProbeMemory] = field(default_factory=dict)
+    probes: Mapping[ProbeName, ProbeMemory] = MappingProxyType({})
     path: PathMemory | None = None
-    log: LogMemory = field(default_factory=LogMemory)
-    timeline: Timeline = field(default_factory=Timeline)  # of both logs
-    marks: GuestMarks = field(default_factory=GuestMarks)
+    log: LogMemory = LogMemory()
+    timeline: Timeline = Timeline()  # of both logs
+    marks: GuestMarks = GuestMarks()
     marks_at: datetime | None = None
     booted_at: datetime | None = None
-    readings: GuestReadings = field(default_factory=GuestReadings)
+    readings: GuestReadings = GuestReadings()
     round_trip: timedelta | None = None
     episode: Episode | None = None
     in_flight: IntentId | None = None

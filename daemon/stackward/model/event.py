@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from stackward.errors import Leg
 from stackward.model.correlation import LogLine
@@ -34,8 +35,7 @@ class SourceTold:
     latency: timedelta | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
+class Observed(NamedTuple):
     """All that one answer of one source said about one target."""
 
     target_id: TargetId

@@ -1,8 +1,12 @@
 """What comes out of a system VM: blocks of facts, its identity marks, and places in its log."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import NamedTuple
+
+_NONE: Mapping[str, timedelta] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,14 +21,14 @@ class GuestMarks:
     agent_pid: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FactBlock:
+class FactBlock(NamedTuple):
     """One answer of the fact loop: raw sections by name, nothing interpreted.
 
     A section is there only if it was closed. `ages` holds, for the slow sections that are asked
     in the background, how old each was on the VM when the block was sent (seconds there).
     `pending` names slow questions still running and for how long: a toucher that hangs is a
-    finding, not an error.
+    finding, not an error. `heard` names the slow sections that were heard since the block before;
+    the others are those of then. None: not known, and any of them may be new.
     """
 
     tick: int
@@ -32,9 +36,10 @@ class FactBlock:
     sections: Mapping[str, tuple[str, ...]]
     asked_at: datetime
     received_at: datetime
-    ages: Mapping[str, timedelta] = field(default_factory=dict)
-    pending: Mapping[str, timedelta] = field(default_factory=dict)
+    ages: Mapping[str, timedelta] = _NONE
+    pending: Mapping[str, timedelta] = _NONE
     size_bytes: int = 0
+    heard: tuple[str, ...] | None = None
 
     @property
     def round_trip(self) -> timedelta:
@@ -84,8 +89,7 @@ class LogChunk:
         return tuple(self.data.split(b"\n")[:-1])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuestReadings:
+class GuestReadings(NamedTuple):
     """Numbers read inside a VM, for metrics and advice. None: not seen."""
 
     release: str | None = None  # /etc/cloudstack-release

@@ -195,6 +195,7 @@ class FactChannel:
                 ages=block.ages,
                 pending=block.pending,
                 size_bytes=block.size_bytes,
+                heard=block.heard,
             )
         )
 

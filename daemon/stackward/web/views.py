@@ -46,11 +46,9 @@ def dumps(value: JsonValue) -> str:
 def plain(value: object) -> JsonValue:
     """Any of the model's values as JSON."""
     match value:
-        case None | bool() | int() | float():
-            return value
         case Enum():
             return str(value.value)
-        case str():
+        case None | bool() | int() | float() | str():
             return value
         case datetime():
             return value.isoformat()
@@ -58,6 +56,8 @@ def plain(value: object) -> JsonValue:
             return value.total_seconds()
         case Mapping():
             return {str(plain(key)): plain(item) for key, item in value.items()}
+        case tuple() if (names := getattr(value, "_fields", None)) is not None:
+            return {name: plain(item) for name, item in zip(names, value, strict=True)}
         case list() | tuple():
             return [plain(item) for item in value]
         case frozenset() | set():

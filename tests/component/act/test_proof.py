@@ -49,14 +49,13 @@ def said(verdict: Verdict, source: Source = Source.API, at: Any = SEEN) -> Probe
 
 def a_well_state(**changes: Any) -> TargetState:
     """Restarted: a new InvocationID, a ready line behind the place, Up."""
-    return replace(
-        a_state(
-            target=UP,
-            marks=NEW,
-            marks_at=SEEN,
-            log=LogMemory(ready_position=a_position(1000, generation=2), ready_seen_at=SEEN),
-            probes={ProbeName.CLOUD_AGENT: said(Passed("Up"))},
-        ),
+    return a_state(
+        target=UP,
+        marks=NEW,
+        marks_at=SEEN,
+        log=LogMemory(ready_position=a_position(1000, generation=2), ready_seen_at=SEEN),
+        probes={ProbeName.CLOUD_AGENT: said(Passed("Up"))},
+    )._replace(
         **changes,
     )
 

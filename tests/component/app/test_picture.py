@@ -1,6 +1,5 @@
 """Events fold into the picture; views come out of it and stay as they were."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 from stackward.app.picture import Picture
@@ -53,7 +52,7 @@ def test_who_is_gone_is_handed_back_and_forgotten():
 
 def test_a_migrated_vm_keeps_its_episode():
     picture = a_picture()
-    picture.put(replace(picture.targets[VM], episode=a_sick_state().episode))
+    picture.put(picture.targets[VM]._replace(episode=a_sick_state().episode))
     later = NOW + timedelta(seconds=20)
     moved = a_target(host_id=HostId("host-2"), control_address="169.254.9.9")
     picture.fold(TargetsListed(an_inventory(moved, at=later)), later, HOUR)
@@ -78,8 +77,7 @@ def test_a_source_is_down_since_it_first_did_not_answer():
 
 def test_a_step_counts_against_its_zone_from_its_beginning():
     picture = a_picture()
-    state = replace(
-        picture.targets[VM],
+    state = picture.targets[VM]._replace(
         in_flight=IntentId("intent"),
         in_flight_action=ActionName.RESTART_AGENT,
     )

@@ -5,7 +5,6 @@ and numbers are made up.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import timedelta
 
 from stackward.catalog.guest_reader import observe_block
@@ -97,8 +96,7 @@ def with_connects(block: FactBlock, age=timedelta(seconds=20), **lines: str) -> 
     """The same block with own connects: `a` and `b` are the two addresses of host=."""
     names = {"a": "connect:192.0.2.12:8250", "b": "connect:192.0.2.13:8250"}
     told = {names[key]: (line,) for key, line in lines.items()}
-    return replace(
-        block,
+    return block._replace(
         sections={**block.sections, **told},
         ages={**block.ages, **dict.fromkeys(told, age)},
     )

@@ -1,6 +1,5 @@
 """The reading of sections: what is odd costs its own section and no other."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -53,21 +52,21 @@ def test_the_numbers_are_read():
 def test_a_reader_that_remembers_reads_every_block_as_if_it_were_the_first():
     reader = FactReader()
     good, later = a_block(), a_block(uptime=("86410.25 1.0",), jvm=("none",), conf=("odd",))
-    for block in (good, replace(good, ages={"unit": timedelta(seconds=9)}), later, good):
+    for block in (good, good._replace(ages={"unit": timedelta(seconds=9)}), later, good):
         assert reader.read(block) == read_facts(block)
-        odd = replace(block, sections=dict.fromkeys(SECTIONS, ("?",)))
+        odd = block._replace(sections=dict.fromkeys(SECTIONS, ("?",)))
         assert reader.read(odd) == read_facts(odd)
-        assert reader.read(replace(block, sections={})) == read_facts(replace(block, sections={}))
+        assert reader.read(block._replace(sections={})) == read_facts(block._replace(sections={}))
 
 
 def test_numbers_that_were_not_told_are_none():
-    told = readings(read_facts(replace(a_block(), sections={})))
+    told = readings(read_facts(a_block()._replace(sections={})))
     assert told == type(told)()
 
 
 def test_the_clock_is_compared_with_the_middle_of_the_round_trip():
     block = a_block()
-    late = replace(block, received_at=block.received_at + timedelta(seconds=4))
+    late = block._replace(received_at=block.received_at + timedelta(seconds=4))
     offset = read_facts(late).clock_offset
     assert isinstance(offset, timedelta)
     assert offset.total_seconds() == pytest.approx(-2, abs=0.001)
@@ -144,7 +143,7 @@ def test_an_own_connect_says_how_it_went(line, how):
 )
 def test_an_odd_section_costs_no_other_section(name, odd):
     good = read_facts(a_block())
-    facts = read_facts(replace(a_block(), sections={**SECTIONS, name: (odd,)}))
+    facts = read_facts(a_block()._replace(sections={**SECTIONS, name: (odd,)}))
     tied = {
         "boot": {"boot_id"},
         "uptime": {"uptime_seconds", "unit"},
@@ -167,5 +166,5 @@ _LINES = st.lists(st.text(max_size=40) | st.sampled_from(["none", "established",
 @settings(deadline=None, max_examples=100)
 @given(st.dictionaries(st.sampled_from([*SECTIONS, "connect:a:1", "connect:", "mount:"]), _LINES))
 def test_no_section_crashes_the_reading(sections):
-    block = replace(a_block(), sections={**SECTIONS, **sections})
+    block = a_block()._replace(sections={**SECTIONS, **sections})
     observe_block(block, a_target(role=VmRole.SECONDARY_STORAGE), THRESHOLDS)

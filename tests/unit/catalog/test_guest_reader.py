@@ -48,8 +48,7 @@ def a_life(dice: Random) -> Iterator[FactBlock]:
             name: dice.choice([timedelta(0), age, 2 * age, STALE]) for name, age in AGES.items()
         }
         pending = {MOUNT: timedelta(seconds=30)} if dice.random() < 0.1 else {}
-        block = replace(
-            a_block(ages=ages if dice.random() < 0.2 else AGES, pending=pending),
+        block = a_block(ages=ages if dice.random() < 0.2 else AGES, pending=pending)._replace(
             sections={name: lines for name, lines in told.items() if lines},
         )
         for name in ("a", "b") if has_connects else ():
@@ -82,7 +81,7 @@ def test_what_repeats_is_not_read_again_and_what_does_not_is(monkeypatch):
     for tick, block in enumerate(
         (a_block(), a_block(**later), a_block(jvm=("735",)), a_block(jvm=("735",)), a_block()), 1
     ):
-        observations, _, _ = reader.observe(replace(block, tick=tick), target, THRESHOLDS)
+        observations, _, _ = reader.observe(block._replace(tick=tick), target, THRESHOLDS)
         assert {type(one.verdict) for one in observations} == {Passed}
     assert read_in_full == [1, 3, 5]
 

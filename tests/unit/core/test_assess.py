@@ -1,6 +1,5 @@
 """Health: rise and fall, staleness, and witnesses who differ."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -116,7 +115,7 @@ def test_a_vm_that_has_just_booted_is_given_time(up: int, is_sick: bool):
     state = a_state("v-2-VM", *DEAD_AGENT, booted_at=NOW - minutes(up))
     assert (_health(state).state is HealthState.UNHEALTHY) is is_sick
     # In an episode nothing is excused: it stays in the plan, and the guards wait.
-    in_episode = replace(state, episode=an_episode())
+    in_episode = state._replace(episode=an_episode())
     assert _health(in_episode).state is HealthState.UNHEALTHY
 
 
@@ -158,7 +157,7 @@ def test_a_probe_silent_since_it_failed_keeps_an_episode_open():
     silent = state.probes[ProbeName.STORAGE]._replace(observed_at=NOW - minutes(20))
     assert hung.last_known is not None
     probes = {**state.probes, ProbeName.STORAGE: silent}
-    assert _is(_health(replace(state, probes=probes))) == RECOVERING
+    assert _is(_health(state._replace(probes=probes))) == RECOVERING
 
 
 def test_a_probe_that_is_switched_off_says_nothing():

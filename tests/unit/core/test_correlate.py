@@ -359,7 +359,7 @@ def test_a_vm_without_trouble_and_without_lines_has_nothing_to_tell():
     state = a_state("s-12-VM")
     assert correlate(state, {}, NOW) is None
     old = replace(said(E.OOM, "x", 0), at=NOW - minutes(600))
-    assert correlate(replace(state, timeline=keep(NOTHING, [old])), {}, NOW) is None
+    assert correlate(state._replace(timeline=keep(NOTHING, [old])), {}, NOW) is None
 
 
 def test_a_clock_offset_beyond_all_bounds_changes_no_time():

@@ -116,9 +116,9 @@ def test_a_contradiction_needs_no_confirmation():
     stopped = probes_with(Sign.UNIT_STOPPED, times=1)[ProbeName.AGENT_UNIT]
     missing = probes_with(Sign.JVM_MISSING)[ProbeName.AGENT_PROCESS]
     probes = {**state.probes, ProbeName.AGENT_PROCESS: missing}
-    assert _codes(replace(state, probes=probes)) == [C.AGENT_DOWN]
+    assert _codes(state._replace(probes=probes)) == [C.AGENT_DOWN]
     probes[ProbeName.AGENT_UNIT] = stopped
-    assert C.AGENT_DOWN not in _codes(replace(state, probes=probes))
+    assert C.AGENT_DOWN not in _codes(state._replace(probes=probes))
 
 
 def test_no_connection_to_management_is_only_so_without_a_connection():
@@ -176,7 +176,7 @@ def _lost(*signs: Sign, stood: float = 30) -> TargetState:
 
 
 def _but(state: TargetState, *memories: tuple[ProbeName, ProbeMemory]) -> TargetState:
-    return replace(state, probes={**state.probes, **dict(memories)})
+    return state._replace(probes={**state.probes, **dict(memories)})
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_the_wait_for_newer_words_has_an_end(stood: int, expected: list[Diagnosi
 
 def test_an_agent_that_never_connected_is_not_called_disconnected_while_it_is_young():
     lost = _lost(Sign.LINK_DOWN, Sign.AGENT_ABSENT)
-    young = replace(lost, target=replace(lost.target, created_at=NOW - minutes(8)), booted_at=None)
+    young = lost._replace(target=replace(lost.target, created_at=NOW - minutes(8)), booted_at=None)
     assert _codes(young) == []
     assert _codes(lost) == [C.AGENT_NEVER_CONNECTED]
 
@@ -249,7 +249,7 @@ def test_since_is_when_the_last_needed_sign_came():
     state = _silent(*DEAD, stood=minutes(9))
     assert state.probes[ProbeName.CLOUD_AGENT].since == NOW - minutes(9)
     later = state.probes[ProbeName.CLOUD_AGENT]._replace(since=NOW - minutes(2))
-    state = replace(state, probes={**state.probes, ProbeName.CLOUD_AGENT: later})
+    state = state._replace(probes={**state.probes, ProbeName.CLOUD_AGENT: later})
     (found,) = _found(state)
     assert found.since == NOW - minutes(2)
 
@@ -301,7 +301,7 @@ def test_a_lone_vm_is_not_a_zone():
     "signs", [(Sign.DISK_FULL,), (Sign.MOUNT_HUNG,), (Sign.UNIT_STOPPED,), (Sign.VM_NOT_RUNNING,)]
 )
 def test_what_is_wrong_with_one_vm_alone_is_no_failure_of_the_zone(signs: tuple[Sign, ...]):
-    local = replace(_silent(*signs), target=a_target("s-1-VM"))
+    local = _silent(*signs)._replace(target=a_target("s-1-VM"))
     other = a_state("v-2-VM", Sign.MANAGEMENT_UNREACHABLE, Sign.LINK_DOWN)
     judged = judge(a_fleet(local, other))
     assert judged.fleet_diagnoses == ()
@@ -353,7 +353,7 @@ def test_a_broken_jump_takes_all_its_vms(legs: tuple[Leg | None, ...], is_jump: 
 
 def test_a_broken_jump_explains_ways_and_no_dead_agents():
     states = [_cut("s-1-VM", Leg.JUMP_TCP), _cut("v-2-VM", Leg.JUMP_TCP)]
-    states[0] = replace(states[0], probes=_silent(*DEAD).probes)
+    states[0] = states[0]._replace(probes=_silent(*DEAD).probes)
     judged = judge(a_fleet(*states))
     marks = {one.code: one.suppressed_by for found in judged.diagnoses.values() for one in found}
     assert marks == {C.VM_UNREACHABLE: C.JUMP_UNREACHABLE, C.AGENT_DOWN: None}

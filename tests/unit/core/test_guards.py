@@ -203,8 +203,7 @@ def test_the_budget_counts_what_flies_and_what_this_plan_holds():
     two = {ZONE.id: (NOW - minutes(9), NOW - minutes(5))}
     flying = a_state("s-1-VM", in_flight=IntentId("i"))
     assert _holds(Guard.ZONE_BUDGET_SPENT, a_fleet(a_sick_state(), flying, zone_actions=two))
-    began = replace(
-        flying,
+    began = flying._replace(
         episode=an_episode(
             attempts=(Attempt(action=RESTART, intent_id=IntentId("i"), at=NOW - minutes(5)),)
         ),

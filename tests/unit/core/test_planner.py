@@ -74,8 +74,7 @@ def test_a_sick_vm_without_a_cause_is_held():
 
 def _sick_for_a_moment() -> TargetState:
     state = a_state("v-2-VM", Sign.AGENT_NOT_UP)
-    return replace(
-        state,
+    return state._replace(
         probes={
             probe: memory._replace(since=NOW - minutes(1)) for probe, memory in state.probes.items()
         },
@@ -117,7 +116,7 @@ def test_two_steps_in_one_plan_do_not_share_a_zone():
 def _stood(minutes_: float, **changes: Any) -> TargetState:
     """A dead agent that has been so for a while."""
     signs = probes_with(*DEAD_AGENT, stood=minutes(minutes_))
-    return replace(a_sick_state(), probes=signs, **changes)
+    return a_sick_state()._replace(probes=signs, **changes)
 
 
 def test_who_is_held_for_too_long_is_a_persons():
@@ -162,7 +161,7 @@ def test_patience_does_not_end_where_a_person_or_a_step_is_at_work(
 
 def test_in_a_storm_the_call_for_all_is_enough():
     sick = [
-        replace(_stood(60), target=a_target(f"v-{n}-VM", zone_id=ZoneId(f"z{n}"))) for n in range(3)
+        _stood(60)._replace(target=a_target(f"v-{n}-VM", zone_id=ZoneId(f"z{n}"))) for n in range(3)
     ]
     well = [a_state(f"s-{n}-VM") for n in range(3)]
     plan = judge(a_fleet(*sick, *well)).plan
@@ -239,7 +238,7 @@ def test_the_plan_does_not_depend_on_the_order_of_anything():
     states = [a_sick_state(f"v-{n}-VM") for n in range(3)]
     zones = ("east", "west", "south")
     states = [
-        replace(s, target=replace(s.target, zone_id=ZoneId(z), zone_name=z))
+        s._replace(target=replace(s.target, zone_id=ZoneId(z), zone_name=z))
         for s, z in zip(states, zones, strict=True)
     ]
     well = [a_state(f"s-{n}-VM", target=a_target(f"s-{n}-VM")) for n in range(20, 29)]
@@ -252,5 +251,5 @@ def test_the_plan_does_not_depend_on_the_order_of_anything():
 def test_stale_sickness_is_no_sickness():
     state = a_sick_state()
     old = {p: m._replace(observed_at=NOW - seconds(61)) for p, m in state.probes.items()}
-    plan = judge(a_fleet(WELL, replace(state, probes=old))).plan
+    plan = judge(a_fleet(WELL, state._replace(probes=old))).plan
     assert plan.steps == ()

@@ -125,7 +125,7 @@ def test_2_one_step_at_a_time_in_a_zone():
     other, state = _second()
     plan = replace(PLAN, steps=(other, STEP))
     assert P.ZONE_BUDGET in _broken(plan, a_fleet(a_sick_state(), state))
-    flying = replace(WELL, in_flight=IntentId("i"))
+    flying = WELL._replace(in_flight=IntentId("i"))
     assert P.ZONE_BUDGET in _broken(fleet=a_fleet(a_sick_state(), flying))
 
 
@@ -262,7 +262,7 @@ def test_10_a_reboot_needs_two_witnesses_who_differ_in_kind():
     plan = replace(PLAN, steps=(replace(STEP, action=REBOOT, rung=1),))
     dead = (Sign.UNIT_FAILED, Sign.JVM_MISSING, Sign.LINK_DOWN)
     inside = _tried(RESTART).targets[STEP.target_id]
-    alone = a_fleet(replace(inside, probes=probes_with(*dead)), WELL)
+    alone = a_fleet(inside._replace(probes=probes_with(*dead)), WELL)
     assert _broken(plan, alone) == {P.TWO_KINDS_OF_EVIDENCE}
     assert _broken(plan, _tried(RESTART)) == set()
     old = {
@@ -270,7 +270,7 @@ def test_10_a_reboot_needs_two_witnesses_who_differ_in_kind():
         for probe, memory in probes_with(Sign.AGENT_NOT_UP, Sign.DATABASE_AGENT_NOT_UP).items()
         if memory.source is not Source.SSH and probe is not ProbeName.CLOUD_STATE
     }
-    stale = replace(inside, probes=probes_with(*dead) | old)
+    stale = inside._replace(probes=probes_with(*dead) | old)
     assert P.TWO_KINDS_OF_EVIDENCE in _broken(plan, a_fleet(stale, WELL))
 
 

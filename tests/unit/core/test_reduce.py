@@ -1,6 +1,6 @@
 """One event, one target: what is remembered, and what changes nothing."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -318,7 +318,7 @@ def test_one_slow_answer_sent_with_every_block_counts_once():
 
 
 def test_the_outcome_of_another_step_does_not_end_the_one_in_flight():
-    state = replace(_through(STARTED, BEGUN), in_flight=IntentId("intent-2"))
+    state = _through(STARTED, BEGUN)._replace(in_flight=IntentId("intent-2"))
     assert reduce(state, _finished(OutcomeKind.FAILED)).in_flight == IntentId("intent-2")
 
 
@@ -353,10 +353,10 @@ def test_an_answer_from_inside_opens_the_way_and_leaves_the_rest_as_it_was():
     state = reduce(a_state(probes={}, path=None), broken)
     # Something recognizable in every field that an answer has nothing to do with.
     renewed = {"probes", "path", "marks", "marks_at", "booted_at", "readings", "round_trip"}
-    names = [one.name for one in fields(TargetState) if one.name not in renewed]
+    names = [name for name in TargetState._fields if name not in renewed]
     kept: dict[str, Any] = {name: object() for name in names}
     kept["target"] = state.target
-    state = replace(state, **kept)
+    state = state._replace(**kept)
     answer = observed(
         (UNIT, Passed()), marks=MARKS, readings=GuestReadings(load_1m=1.0), round_trip=seconds(1)
     )
@@ -364,7 +364,7 @@ def test_an_answer_from_inside_opens_the_way_and_leaves_the_rest_as_it_was():
     assert {name: getattr(after, name) for name in kept} == kept
     assert after.path is not None
     assert (after.path.leg, after.path.since) == (None, NOW)
-    later = replace(answer, observed_at=NOW + seconds(9))
+    later = answer._replace(observed_at=NOW + seconds(9))
     reopened = reduce(after, later).path
     assert reopened is not None
     assert (reopened.since, reopened.told_at) == (NOW, NOW + seconds(9))

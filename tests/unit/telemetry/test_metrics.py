@@ -91,7 +91,7 @@ def test_exactly_one_state_of_a_state_set_is_one(page):
 def test_an_unknown_probe_has_no_success_series(page):
     state = a_state("v-2-VM")
     memory = state.probes[ProbeName.DISK]._replace(verdict=Unknown("not asked"))
-    state = replace(state, probes={**state.probes, ProbeName.DISK: memory})
+    state = state._replace(probes={**state.probes, ProbeName.DISK: memory})
     text = page.render(a_snapshot(state), openmetrics=False)
     assert samples(text, "stackward_probe_success", probe="disk") == []
     assert samples(text, "stackward_probe_success", probe="memory")[0].value == 1
@@ -129,14 +129,14 @@ def test_lines_kept_from_an_older_snapshot_follow_a_change(page):
     state = a_state("v-2-VM")
     page.render(a_snapshot(state), openmetrics=False)
     log = replace(state.log, counts={EventClass.TLS_FAILURE: 5})
-    text = page.render(a_snapshot(replace(state, log=log)), openmetrics=False)
+    text = page.render(a_snapshot(state._replace(log=log)), openmetrics=False)
     assert samples(text, "stackward_log_events_total", event="tls_failure")[0].value == 5
 
 
 def test_every_reason_for_a_drop_is_there_from_the_beginning(page):
     state = a_state("v-2-VM")
     flow = LogFlow(lines=7, bytes=900, unparsed=2, dropped={DropReason.LINE_CUT: 3})
-    state = replace(state, log=replace(state.log, flow=flow))
+    state = state._replace(log=replace(state.log, flow=flow))
     text = page.render(a_snapshot(state), openmetrics=False)
     dropped = samples(text, "stackward_log_dropped_total")
     assert {one.labels["reason"]: one.value for one in dropped} == {
@@ -157,13 +157,13 @@ def test_a_log_read_to_its_end_has_no_lag_and_one_that_is_behind_has_a_growing_o
     assert samples(text, "stackward_log_lag_bytes")[0].value == 0
     assert samples(text, "stackward_log_lag_seconds")[0].value == 0
     flow = LogFlow(behind_bytes=5000, newest_logged_at=NOW - timedelta(seconds=40))
-    behind = replace(state, log=replace(state.log, flow=flow))
+    behind = state._replace(log=replace(state.log, flow=flow))
     for later in (0, 3):
         at = NOW + timedelta(seconds=later)
         text = page.render(a_snapshot(behind, taken_at=at), openmetrics=False)
         assert samples(text, "stackward_log_lag_bytes")[0].value == 5000
         assert samples(text, "stackward_log_lag_seconds")[0].value == 40 + later
-    lost = replace(behind, log=replace(behind.log, position=None))
+    lost = behind._replace(log=replace(behind.log, position=None))
     text = page.render(a_snapshot(lost), openmetrics=False)
     assert samples(text, "stackward_log_lag_bytes") == []
     assert samples(text, "stackward_log_lag_seconds") == []
@@ -173,7 +173,7 @@ def test_a_log_falls_silent_although_nothing_was_told(page):
     spoke_at = NOW - timedelta(minutes=10, seconds=-3)
     habit = LogHabit(pauses=(20, *([0] * 13)), spoke_at=spoke_at)
     state = a_state("v-2-VM")
-    state = replace(state, log=replace(state.log, habit=habit))
+    state = state._replace(log=replace(state.log, habit=habit))
     for seconds, told in ((0, 0), (6, 1)):
         at = NOW + timedelta(seconds=seconds)
         text = page.render(a_snapshot(state, taken_at=at), openmetrics=False)
