@@ -26,7 +26,6 @@ from stackward.core.policy import Policy
 from stackward.core.promises import broken_promises
 from stackward.core.snapshot import Snapshot, Totals
 from stackward.core.state import FleetView
-from stackward.core.timeline import log_memory
 from stackward.model.diagnosis import Diagnosis
 from stackward.model.entry import Entry, EntryKind
 from stackward.model.event import (
@@ -37,7 +36,7 @@ from stackward.model.event import (
     SourceTold,
     TargetsListed,
 )
-from stackward.model.health import Health, HealthState
+from stackward.model.health import Health, HealthState, Overall
 from stackward.model.identity import IntentId, TargetId
 from stackward.model.plan import Mode, Plan, Step
 from stackward.model.target import Capabilities
@@ -94,7 +93,8 @@ class ControlLoop:
         self._round_seconds = round_seconds
         self._tally = Tally(log)
         self._health: dict[TargetId, Health] = {}
-        self._diagnoses: dict[TargetId, tuple[Diagnosis, ...]] = {}
+        self._unwell: dict[TargetId, Health] = {}  # those of them that are not plainly well
+        self._diagnoses: dict[TargetId, tuple[Diagnosis, ...]] = {}  # only where there are any
         self._visited: OrderedDict[TargetId, datetime] = OrderedDict()
         self._paused_by: str | None = None
         self._last_plan: Plan | None = None
@@ -133,9 +133,8 @@ class ControlLoop:
         for state in self._picture.fold(event, now, self.policy.limits.zone_window):
             closed = close_gone(state, now)
             self._notebook.note(with_outcome(closed, state, self._picture.management_logs, now))
-            self._health.pop(state.target.id, None)
-            self._diagnoses.pop(state.target.id, None)
-            self._visited.pop(state.target.id, None)
+            for known in (self._health, self._unwell, self._diagnoses, self._visited):
+                known.pop(state.target.id, None)
         target_id = getattr(event, "target_id", None)
         self._tally.note_event(event, self._picture.targets.get(target_id) if target_id else None)
 
@@ -147,18 +146,15 @@ class ControlLoop:
         self._note_pause(now)
         view = self._view()
         visited = await self._judge(view, now)
-        fleet_diagnoses = diagnose_fleet(view, self._diagnoses, self._health, self.policy, now)
+        fleet_diagnoses = diagnose_fleet(view, self._diagnoses, self._unwell, self.policy, now)
         diagnoses = suppress(self._diagnoses, fleet_diagnoses)
-        self._advance_episodes(visited, diagnoses, now)
-        view = replace(view, targets=dict(self._picture.targets))
+        if self._advance_episodes(visited, diagnoses, now):
+            view = replace(view, targets=dict(self._picture.targets))
         plan = self._plan(view, diagnoses, fleet_diagnoses, now)
         self._tally.note_plan(plan)
         self._note_calls(plan, now)
         await self._notebook.write()
-        await self._notebook.save_logs(
-            {target_id: state.log for target_id, state in self._picture.targets.items()}
-            | {name: log_memory(log) for name, log in self._picture.management_logs.items()}
-        )
+        await self._save_logs()
         if not self._neighbours.held_back_by() and not self._notebook.trouble:
             self._hand_out(plan)
         self._round_number += 1
@@ -186,6 +182,13 @@ class ControlLoop:
         )
         self._neighbours.feed_watchdog(self._status_line())
 
+    async def _save_logs(self) -> None:
+        """Save what was read since all were saved; all of them when their turn has come."""
+        is_turn_of_all = self._notebook.is_turn_of_all_logs
+        await self._notebook.save_logs(self._picture.logs(everything=is_turn_of_all))
+        if is_turn_of_all and not self._notebook.trouble:
+            self._picture.read_on.clear()
+
     def _view(self) -> FleetView:
         return self._picture.view(
             # A step that is shown and not begun would be a riddle: what holds it back is told.
@@ -199,11 +202,7 @@ class ControlLoop:
         """Judge what changed, what is not plainly well, and what was not looked at for a while."""
         due = set(self._picture.dirty)
         self._picture.dirty.clear()
-        due.update(
-            target_id
-            for target_id, health in self._health.items()
-            if health.state is not HealthState.HEALTHY or health.reasons
-        )
+        due.update(self._unwell)
         for target_id, at in self._visited.items():
             if timedelta(0) <= now - at < VISIT_EVERY:
                 break  # the rest were visited later still
@@ -212,17 +211,31 @@ class ControlLoop:
         for number, target_id in enumerate(due, 1):
             state = self._picture.targets[target_id]
             evidence = read_evidence(state, self.policy, now)
-            self._health[target_id] = assess(state, self.policy, now, evidence)
-            self._diagnoses[target_id] = diagnose_target(state, self.policy, now, view, evidence)
+            health = assess(state, self.policy, now, evidence)
+            found = diagnose_target(state, self.policy, now, view, evidence)
+            self._keep(target_id, health, found)
             self._visited[target_id] = now
             self._visited.move_to_end(target_id)
             if number % JUDGED_PER_SLICE == 0:
                 await self._clock.sleep(0)
         return sorted(due)
 
+    def _keep(self, target_id: TargetId, health: Health, found: tuple[Diagnosis, ...]) -> None:
+        self._health[target_id] = health
+        if health.state is HealthState.HEALTHY and not health.reasons:
+            self._unwell.pop(target_id, None)
+        else:
+            self._unwell[target_id] = health
+        if found:
+            self._diagnoses[target_id] = found
+        else:
+            self._diagnoses.pop(target_id, None)
+
     def _advance_episodes(
         self, visited: Iterable[TargetId], diagnoses: Diagnoses, now: datetime
-    ) -> None:
+    ) -> bool:
+        """True when that changed anything."""
+        is_changed = False
         name = f"{now:%Y%m%dT%H%M%S}"
         for target_id in visited:
             state = self._picture.targets[target_id]
@@ -234,8 +247,11 @@ class ControlLoop:
                 now,
                 f"{name}-{self._episodes}",
             )
-            self._picture.targets[target_id] = advanced
+            if advanced is not state:
+                self._picture.targets[target_id] = advanced
+                is_changed = True
             self._notebook.note(with_outcome(entries, state, self._picture.management_logs, now))
+        return is_changed
 
     def _plan(
         self,
@@ -245,9 +261,9 @@ class ControlLoop:
         now: datetime,
     ) -> Plan:
         """A plan that keeps its promises; one that does not is refused, loudly and for good."""
-        plan = make_plan(view, self._health, diagnoses, fleet_diagnoses, self.policy, now)
-        again = make_plan(view, self._health, diagnoses, fleet_diagnoses, self.policy, now)
-        broken = broken_promises(plan, view, self.policy, now, self._health, again=again)
+        plan = make_plan(view, self._unwell, diagnoses, fleet_diagnoses, self.policy, now)
+        again = make_plan(view, self._unwell, diagnoses, fleet_diagnoses, self.policy, now)
+        broken = broken_promises(plan, view, self.policy, now, self._unwell, again=again)
         if not broken:
             return plan
         details = tuple(f"{one.promise.value}: {one.detail}" for one in broken)
@@ -312,8 +328,10 @@ class ControlLoop:
         self._last_plan = plan
 
     def _status_line(self) -> str:
-        verdicts = Counter(health.verdict for health in self._health.values())
-        words = ", ".join(f"{count} {verdict.value}" for verdict, count in sorted(verdicts.items()))
+        verdicts = Counter(health.verdict for health in self._unwell.values())
+        verdicts[Overall.PASSED] += len(self._health) - len(self._unwell)
+        told = sorted(verdict for verdict, count in verdicts.items() if count)
+        words = ", ".join(f"{verdicts[verdict]} {verdict.value}" for verdict in told)
         paused = " (paused)" if self._paused_by is not None else ""
         return f"mode {self.policy.mode.value}{paused}: {words or 'no VM known yet'}"
 

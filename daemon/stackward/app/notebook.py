@@ -62,6 +62,15 @@ class Notebook:
                 self._log.info("journal can be written again")
             self.trouble = ""
 
+    @property
+    def is_turn_of_all_logs(self) -> bool:
+        """True when every log must be shown to `save_logs`, also one that has only moved on."""
+        now = self._clock.monotonic()
+        return (
+            now - self._positions_saved_at >= self._positions_every
+            or now - self._logs_forgotten_at >= SAVED_ANEW_EVERY_SECONDS
+        )
+
     async def save_logs(self, logs: Mapping[str, LogMemory], *, is_due: bool = True) -> None:
         """Keep what the lines of each log have done, and up to where; not while there is trouble.
 

@@ -11,12 +11,13 @@ from stackward.core.inventory import fold_inventory
 from stackward.core.ladder import DISRUPTIVE
 from stackward.core.reduce import fold_zone_actions, reduce, says_it_again
 from stackward.core.replay import Remembered
-from stackward.core.state import FleetView, SourceMemory, TargetState
-from stackward.core.timeline import fold_management_log
+from stackward.core.state import FleetView, LogMemory, SourceMemory, TargetState
+from stackward.core.timeline import fold_management_log, log_memory
 from stackward.model.correlation import ManagementLog
 from stackward.model.event import (
     Event,
     ManagementLogTold,
+    Sighted,
     SourceTold,
     StepBegun,
     TargetsListed,
@@ -41,6 +42,8 @@ class Picture:
         self._unreadable: tuple[str, ...] = ()
         self._sources: dict[Source, SourceMemory] = {}
         self.management_logs: dict[str, ManagementLog] = {}
+        self.read_on: set[str] = set()  # the logs, of VMs and others, of which something was told
+        self._successors: dict[ServiceId, TargetId] = {}
         self._departed: Mapping[ServiceId, TargetId] = {}
         self._zone_actions: Mapping[ZoneId, tuple[datetime, ...]] = remembered.zone_actions
 
@@ -56,6 +59,7 @@ class Picture:
                 known = self.management_logs.get(event.name)
                 told = fold_management_log(known or self._remembered.recall_log(event.name), event)
                 self.management_logs[event.name] = told
+                self.read_on.add(event.name)
                 return ()
             case _:
                 state = self.targets.get(event.target_id)
@@ -65,6 +69,8 @@ class Picture:
                     self.targets[state.target.id] = reduce(state, event)
                 else:
                     self.put(reduce(state, event))
+                if isinstance(event, Sighted):
+                    self.read_on.add(event.target_id)
                 if isinstance(event, StepBegun) and state.in_flight_action in (None, *DISRUPTIVE):
                     self._zone_actions = fold_zone_actions(
                         self._zone_actions, state.target.zone_id, event.at, window
@@ -75,6 +81,16 @@ class Picture:
         """Replace one target's value."""
         self.targets[state.target.id] = state
         self.dirty.add(state.target.id)
+
+    def logs(self, *, everything: bool) -> dict[str, LogMemory]:
+        """What is remembered of each log; or only of those read on since `read_on` was emptied."""
+        vms = self.targets.keys() if everything else self.targets.keys() & self.read_on
+        others = self.management_logs
+        return {target_id: self.targets[TargetId(target_id)].log for target_id in vms} | {
+            name: log_memory(log)
+            for name, log in others.items()
+            if everything or name in self.read_on
+        }
 
     def view(
         self,
@@ -95,11 +111,7 @@ class Picture:
             sources=dict(self._sources),
             management_logs=dict(self.management_logs),
             zone_actions=self._zone_actions,
-            successors={
-                state.target.service: state.target.id
-                for state in self.targets.values()
-                if state.predecessor_id is not None
-            },
+            successors=self._successors,
             pause_reason=pause_reason,
             demotion=demotion,
             journal_trouble=journal_trouble,
@@ -159,6 +171,11 @@ class Picture:
         for state in gone:
             self._remembered = self._remembered.keep(state, now)
         self.dirty.difference_update(folded.gone)
+        self._successors = {
+            state.target.service: state.target.id
+            for state in self.targets.values()
+            if state.predecessor_id is not None
+        }
         self._departed = folded.departed
         self.zones = {zone.id: zone for zone in inventory.zones}
         self.hosts = {host.id: host for host in inventory.hosts}

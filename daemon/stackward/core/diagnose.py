@@ -183,12 +183,15 @@ def diagnose_fleet(
     policy: Policy,
     now: datetime,
 ) -> tuple[Diagnosis, ...]:
-    """The causes that many targets share, in the order of the table."""
+    """The causes that many targets share, in the order of the table.
+
+    `health` and `per_target` need to hold only those that are not plainly well.
+    """
     found = [
         *_cloud_api(fleet, policy, now),
         *_storm(fleet, per_target, health, policy, now),
         *_zones(fleet, per_target),
-        *_jumps(fleet, policy, now),
+        *_jumps(fleet, health, policy, now),
     ]
     order = [row.code for row in FLEET_ROWS]
     return tuple(sorted(found, key=lambda one: (order.index(one.code), one.sentence)))
@@ -269,12 +272,12 @@ def _zones(
         )
 
 
-def _jumps(fleet: FleetView, policy: Policy, now: datetime) -> Iterable[Diagnosis]:
-    for state in fleet.targets.values():  # all of them, each round: no generator
-        path = state.path
-        if path is not None and path.leg is not None and path.leg in _SHARED_LEGS:
-            break
-    else:
+def _jumps(
+    fleet: FleetView, health: Mapping[TargetId, Health], policy: Policy, now: datetime
+) -> Iterable[Diagnosis]:
+    # Nobody is plainly well to whom the way is broken.
+    unwell = (fleet.targets[target_id].path for target_id in health if target_id in fleet.targets)
+    if not any(path is not None and path.leg in _SHARED_LEGS for path in unwell):
         return
     by_host: dict[HostId, list[TargetState]] = defaultdict(list)
     for state in fleet.targets.values():

@@ -84,10 +84,8 @@ def _gone(
         patience = EMPTY_PATIENCE
     return tuple(
         state
-        for target_id, state in sorted(targets.items())
-        if target_id not in listed
-        and state.listed_at < inventory.observed_at
-        and now - state.listed_at > patience
+        for state in (targets[target_id] for target_id in sorted(targets.keys() - listed.keys()))
+        if state.listed_at < inventory.observed_at and now - state.listed_at > patience
     )
 
 
@@ -97,6 +95,8 @@ def _without_heir(
     targets: Mapping[TargetId, TargetState],
 ) -> Mapping[ServiceId, TargetId]:
     """Those who left and whom nobody named as predecessor yet."""
+    if not leaving:
+        return leaving
     named = {state.predecessor_id for state in (*changed, *targets.values())}
     return {service: who for service, who in leaving.items() if who not in named}
 
@@ -127,6 +127,8 @@ def _first_seen(
 
 
 def _listed_again(state: TargetState, target: Target, at: datetime) -> TargetState:
+    if target is state.target:  # the same row as the last time
+        return state._replace(listed_at=at)
     state_since = state.state_since if target.cloud_state is state.target.cloud_state else at
     renewed = state._replace(target=target, listed_at=at, state_since=state_since)
     return renewed if _way(target) == _way(state.target) else _by_another_way(renewed)

@@ -61,6 +61,8 @@ class CloudStackApi:
         self._page_size = settings.page_size
         self._version: str | None = None
         self._rows_told_agents = False  # a row has carried `agentstate`: this server tells it
+        self._were_agents_told = False
+        self._targets_read: dict[object, tuple[Row, Target]] = {}  # of the listing before, by id
 
     async def __aenter__(self) -> Self:
         return self
@@ -173,10 +175,22 @@ class CloudStackApi:
         """Rows to targets, with the agents' states from wherever this version tells them."""
         rows, is_agent_told, agent_holes = await self._with_agents(vms.rows)
         listing = Listing(vms.command, rows, (*vms.holes, *agent_holes))
+        before = self._targets_read if is_agent_told is self._were_agents_told else {}
+        fresh: dict[object, tuple[Row, Target]] = {}
+
+        def read(row: Row) -> Target:
+            """Most rows are those of the listing before, and mean what they meant then."""
+            row_id = row.get("id")
+            known = before.get(row_id) if isinstance(row_id, str) else None
+            if known is None or known[0] != row:
+                known = (row, read_target(row, is_agent_told=is_agent_told))
+            fresh[known[1].id] = known
+            return known[1]
+
         # A large fleet takes longer to read than the loop may be held up.
-        return await asyncio.to_thread(
-            read_each, listing, lambda row: read_target(row, is_agent_told=is_agent_told)
-        )
+        told = await asyncio.to_thread(read_each, listing, read)
+        self._targets_read, self._were_agents_told = fresh, is_agent_told
+        return told
 
     async def _with_agents(
         self, rows: tuple[Row, ...], **narrowed: str
