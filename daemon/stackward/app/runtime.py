@@ -32,7 +32,7 @@ from stackward.web.server import ReloadReport
 PRUNE_EVERY_SECONDS = 3600.0
 # The collector walks what a fleet's connections are made of again and again, and holds up the loop
 # each time. What is there at these moments after the first inventory is left out from then on.
-FREEZE_AFTER_SECONDS = (15.0, 30.0, 60.0)
+FREEZE_AFTER_SECONDS = (10.0, 20.0, 30.0)
 # Objects before a collection of the young, and how many of these before one of the older. What a
 # poll makes is freed by its reference count, so the first may be rare, and no step gets long.
 COLLECTIONS = (10_000, 5, 50)

@@ -30,6 +30,7 @@ from stackward.ports import Guests
 SLOT_SECONDS_MAX = 0.2
 SLOT_POLLS = 10
 PATIENCE_SECONDS = 5.0  # beyond a question's own deadline
+LIMIT_MOVED_BY = 4  # intervals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +122,10 @@ class Prober:
         """Sleep until the poll is due; what is due at about the same time wakes up together."""
         slot = self._slot_seconds
         pause = ceil(due / slot) * slot - self._clock.monotonic()
-        limit.reschedule(asyncio.get_running_loop().time() + pause + self._patience)
+        until = asyncio.get_running_loop().time() + pause + self._patience
+        if (limit.when() or 0.0) < until:
+            # Far enough for some polls: each move of the limit costs as much as a sleep.
+            limit.reschedule(until + LIMIT_MOVED_BY * self._settings.interval_seconds)
         await self._clock.sleep(pause)
 
     async def _poll(self, way: Way, tick: int) -> None:

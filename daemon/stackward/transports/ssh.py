@@ -36,6 +36,11 @@ from stackward.transports.ssh_settings import (
     SshSettings,
 )
 from stackward.transports.ssh_stream import take_data_quickly
+from stackward.transports.ssh_thrift import (
+    spare_ignored_packets,
+    spare_keepalive_timers,
+    spare_packet_logs,
+)
 
 REKEY_SECONDS = 3600.0  # spread by a quarter: what connected together must not rekey together
 # Per channel: what a peer may send beyond what is being taken. A log comes quicker through a wide
@@ -59,7 +64,9 @@ class _Greeter(asyncssh.SSHClient):
         self.shown: asyncssh.SSHKey | None = None
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
-        _spare_ignored_packets(conn)
+        spare_ignored_packets(conn)
+        spare_packet_logs(conn)
+        spare_keepalive_timers(conn)
         take_data_quickly(conn)
         self.has_tcp = True
         self.on_tcp()
@@ -80,22 +87,6 @@ class _Greeter(asyncssh.SSHClient):
         self.on_lost(exc)
 
 
-def _spare_ignored_packets(connection: asyncssh.SSHClientConnection) -> None:
-    """Send no SSH_MSG_IGNORE (RFC 4253, 11.2) before each packet.
-
-    The library puts one there against an attack on CBC ciphers, which are not among ours. They
-    double the packets, and through a jump make six of two. Should the library one day send its
-    packets by another method, nothing is lost but the saving.
-    """
-    send: Callable[..., None] = connection.send_packet
-
-    def send_packet(pkttype: int, *args: bytes, handler: object = None) -> None:
-        if pkttype != asyncssh.constants.MSG_IGNORE:
-            send(pkttype, *args, handler=handler)
-
-    connection.send_packet = send_packet  # type: ignore[method-assign]
-
-
 class _Session(asyncssh.SSHClientSession[bytes]):
     """Carries asyncssh's callbacks to a conversation, in its words."""
 
@@ -106,6 +97,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self._stderr = b""
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
+        spare_packet_logs(chan)
         self._conversation.opened(chan)
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
@@ -242,6 +234,7 @@ class _Tunnel:
         """Open direct-tcpip to a VM."""
         self._end_late_channels()
         channel = self._connection.create_tcp_channel()
+        spare_packet_logs(channel)
         try:
             session = await channel.connect(session_factory, remote_host, remote_port, "", 0)
         except asyncio.CancelledError:

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 import asyncssh
 import pytest
@@ -54,6 +55,46 @@ async def test_no_empty_packets_are_sent_beside_a_question(cloud):
     for tick in (2, 3, 4):
         await guests.ask(vm.target, jump.host, tick, timeout=PATIENCE)
     assert asyncssh.constants.MSG_IGNORE not in heard
+
+
+async def test_a_way_is_kept_alive_when_nothing_was_heard_and_not_while_it_is_used(cloud):
+    vm = await cloud.start_vm(FakeVm("s-1-VM"))
+    target = replace(vm.target, route=SshRoute.DIRECT)
+    guests = cloud.guests(vm_keepalive_interval=timedelta(seconds=0.5))
+    await guests.ask(target, None, 1, timeout=PATIENCE)
+    (connection,) = vm.connections
+    kept_alive = asyncio.Event()
+    heard = []
+
+    def hear(pkttype, *_, **__):
+        heard.append(pkttype)
+        if pkttype == asyncssh.constants.MSG_GLOBAL_REQUEST:
+            kept_alive.set()
+
+    connection.log_received_packet = hear
+    loop = asyncio.get_running_loop()
+    widest, last = 0.0, loop.time()
+    for tick in range(2, 32):
+        await guests.ask(target, None, tick, timeout=PATIENCE)
+        widest, last = max(widest, loop.time() - last), loop.time()
+        await asyncio.sleep(0.05)
+    was_idle = widest > 0.4  # a busy machine
+    assert was_idle or asyncssh.constants.MSG_GLOBAL_REQUEST not in heard
+    async with asyncio.timeout(PATIENCE):
+        await kept_alive.wait()
+
+
+async def test_a_vm_that_answers_no_keep_alive_is_given_up(cloud):
+    vm = await cloud.start_vm(FakeVm("s-1-VM"))
+    target = replace(vm.target, route=SshRoute.DIRECT)
+    guests = cloud.guests(vm_keepalive_interval=timedelta(seconds=0.1), keepalive_count_max=1)
+    chunks = guests.follow(target, None, None)
+    await anext(chunks)
+    (connection,) = vm.connections
+    connection.process_packet = lambda *_: True  # it hears and does nothing
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(Unreachable, match="keepalive"):
+            await anext(chunks)
 
 
 async def test_facts_command_and_tail_share_the_connection_of_their_vm(cloud):

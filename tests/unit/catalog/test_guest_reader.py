@@ -6,11 +6,13 @@ from datetime import timedelta
 from random import Random
 
 from stackward.catalog.fact_sections import FactReader
-from stackward.catalog.guest_reader import GuestReader, observe_block
+from stackward.catalog.guest_reader import GuestReader, Told, observe_block
+from stackward.core.reduce import reduce
+from stackward.model.event import Observed
 from stackward.model.guest import FactBlock
 from stackward.model.identity import VmRole
-from stackward.model.verdict import Passed
-from tests.builders import a_target
+from stackward.model.verdict import Passed, Source
+from tests.builders import a_state, a_target
 from tests.unit.catalog.blocks import (
     AGES,
     MOUNT,
@@ -94,3 +96,61 @@ def test_an_answer_given_again_bears_its_own_date():
     age = {one.probe.value: older.received_at - one.observed_at for one in observations}
     assert (age["agent-unit"], age["disk"]) == (timedelta(seconds=27), timedelta(seconds=3))
     assert (age["agent-process"], age["memory"]) == (timedelta(0), timedelta(0))
+
+
+def test_slow_answers_are_told_when_they_were_heard_and_now_and_then():
+    reader, target = GuestReader(), a_target(role=VmRole.SECONDARY_STORAGE)
+    told = []
+    for number in range(8):
+        seconds = timedelta(seconds=5 * number)
+        first = a_block()
+        block = first._replace(
+            received_at=first.received_at + seconds,
+            asked_at=first.asked_at + seconds,
+            ages={"disk": timedelta(0)} if number == 3 else dict.fromkeys(AGES, seconds),
+            heard=("disk",) if number == 3 else (),
+        )
+        observations, _, _ = reader.observe(block, target, THRESHOLDS)
+        told.append({one.probe.value for one in observations})
+    slow = {"agent-unit", "disk", "storage"}
+    assert [names & slow for names in told] == [
+        *(slow, set(), set(), {"disk"}, set(), set()),
+        *(slow, set()),  # half a minute after the first
+    ]
+    assert all({"agent-process", "agent-link", "memory", "clock"} <= names for names in told)
+
+
+def test_leaving_out_slow_answers_leaves_the_memory_as_it_would_be():
+    target = a_target(role=VmRole.SECONDARY_STORAGE)
+    for seed in range(100):
+        dice, reader = Random(seed), GuestReader()
+        thrifty = plain = a_state(target=target, probes={})
+        asked = dict.fromkeys(AGES, 0)
+        base = a_block()
+        for second in range(10, 200, 10):
+            heard = tuple(name for name in asked if dice.random() < 0.3)
+            asked |= dict.fromkeys(heard, second)
+            disk = SECTIONS["disk"] if dice.random() < 0.9 else ("odd",)
+            block = base._replace(
+                sections={**base.sections, "disk": disk},
+                received_at=base.received_at + timedelta(seconds=second),
+                asked_at=base.asked_at + timedelta(seconds=second),
+                ages={name: timedelta(seconds=second - at) for name, at in asked.items()},
+                heard=heard,
+            )
+            thrifty = reduce(thrifty, as_event(block, reader.observe(block, target, THRESHOLDS)))
+            plain = reduce(plain, as_event(block, observe_block(block, target, THRESHOLDS)))
+            assert thrifty == plain, f"seed {seed}"
+
+
+def as_event(block: FactBlock, told: Told) -> Observed:
+    observations, marks, readings = told
+    return Observed(
+        target_id=a_target().id,
+        source=Source.SSH,
+        observations=observations,
+        observed_at=block.received_at,
+        marks=marks,
+        readings=readings,
+        round_trip=block.round_trip,
+    )
