@@ -44,6 +44,7 @@ _SECTION_END = "\x1e"
 _LINE_END = "\x1f"
 _NAMES_KEPT = 64
 _SPAN_MAX = 10**12  # centiseconds
+_ZERO = timedelta(0)
 
 
 class LoopGarbled(ValueError):
@@ -96,11 +97,11 @@ class RawBlock(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """One section as it stood in a block. `time`: asked at, or running since; 0 for `=`."""
+    """One section as it stood in a block. `time`: asked at, or running since, on its uptime."""
 
     kind: str
     name: str
-    time: int
+    time: timedelta
     lines: tuple[str, ...]
 
 
@@ -209,7 +210,8 @@ class BlockReader:
         match = _BEGIN_LINE.fullmatch(begin)
         if match is None:
             raise LoopGarbled(f"not the begin of a block: {begin[:80]!r}")
-        version, tick, now = map(int, match.groups())
+        version, tick, centiseconds = map(int, match.groups())
+        now = _span(centiseconds)
         if not parts or parts.pop() != f"##end {tick}":
             raise LoopGarbled(f"the block of tick {tick} is not closed")
         sections: dict[str, tuple[str, ...]] = {}
@@ -222,7 +224,7 @@ class BlockReader:
             if kind == "=":
                 sections[name] = lines
             elif kind == "?":
-                pending[name] = _span(now - time)
+                pending[name] = max(now - time, _ZERO)
             else:
                 heard.append(name)
                 self._keep(part)
@@ -230,13 +232,14 @@ class BlockReader:
         ages = {}
         for name, (_, _, time, lines) in self._slow.items():
             sections[name] = lines
-            ages[name] = _span(now - time)
+            age = now - time
+            ages[name] = max(_ZERO, age)
         return RawBlock(tick, version, sections, ages, pending, len(line) + 1, tuple(heard))
 
     def _part(self, text: str) -> _Part:
         head, *lines = text.split(_LINE_END)
         if head in self._names and len(lines) <= self._limits.section_lines_max:
-            return _Part("=", self._names[head], 0, tuple(lines))
+            return _Part("=", self._names[head], _ZERO, tuple(lines))
         match = _SECTION.fullmatch(head)
         if match is None:
             raise LoopGarbled(f"not the head of a section: {head[:80]!r}")
@@ -246,8 +249,8 @@ class BlockReader:
         if kind is None:
             if len(self._names) < _NAMES_KEPT:
                 self._names[head] = name
-            return _Part("=", name, 0, tuple(lines))
-        return _Part(kind, slow_name, int(time), tuple(lines))
+            return _Part("=", name, _ZERO, tuple(lines))
+        return _Part(kind, slow_name, _span(int(time)), tuple(lines))
 
     def _keep(self, part: _Part) -> None:
         self._slow.pop(part.name, None)
@@ -262,7 +265,5 @@ def _centiseconds(span: timedelta) -> str:
 
 
 def _span(centiseconds: int) -> timedelta:
-    """Never negative, and never more than a timedelta holds, whatever a VM says."""
-    if not 0 <= centiseconds <= _SPAN_MAX:
-        centiseconds = 0 if centiseconds < 0 else _SPAN_MAX
-    return timedelta(0, 0, 0, 10 * centiseconds)
+    """Never more than a timedelta holds, whatever a VM says."""
+    return timedelta(0, 0, 0, 10 * min(centiseconds, _SPAN_MAX))

@@ -38,6 +38,7 @@ from stackward.model.guest import FactBlock
 
 _BOOT_ID = re.compile(r"[0-9a-f-]{36}", re.ASCII)
 _INVOCATION_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_DIGITS_MAX = 18
 _NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 # A machine that says it is up for longer than this says nothing: moments are counted back from it.
 _UPTIME_SECONDS_MAX = 3.2e9  # a century
@@ -85,13 +86,14 @@ class FactReader:
             self._known.clear()
         section = self._section
         uptime = readable(section(block, "uptime", _uptime))
+        half = block.round_trip / 2
         return GuestFacts(
             boot_id=readable(section(block, "boot", _boot_id)),
             release=readable(section(block, "conf", _release)),
             uptime_seconds=uptime,
             load_1m=readable(section(block, "load", _first_float)),
-            clock_offset=_clock_offset(section(block, "clock", _clock), block),
-            clock_uncertainty=_clock_uncertainty(block),
+            clock_offset=_clock_offset(section(block, "clock", _clock), block, half),
+            clock_uncertainty=_clock_uncertainty(block, half),
             unit=self._unit(block, uptime),
             jvm=section(block, "jvm", _jvm),
             link=section(block, "link", _link),
@@ -118,8 +120,9 @@ class FactReader:
         """The same facts with what every block tells anew; for one that repeats all the rest."""
         facts.uptime_seconds = readable(_fresh(block, "uptime", _uptime))
         facts.load_1m = readable(_fresh(block, "load", _first_float))
-        facts.clock_offset = _clock_offset(_fresh(block, "clock", _clock), block)
-        facts.clock_uncertainty = _clock_uncertainty(block)
+        half = block.round_trip / 2
+        facts.clock_offset = _clock_offset(_fresh(block, "clock", _clock), block, half)
+        facts.clock_uncertainty = _clock_uncertainty(block, half)
         facts.memory = _fresh(block, "memory", _memory)
         facts.open_files_ratio = readable(self._section(block, "files", _open_files_ratio))
         facts.ages = block.ages
@@ -192,7 +195,7 @@ def _uptime(lines: tuple[str, ...]) -> float:
 
 def _whole(text: str) -> int:
     """A number of a size that every place it may go to can hold: floats, metrics, JSON."""
-    if not _NUMBER.fullmatch(text):
+    if len(text) > _DIGITS_MAX or not (text.isascii() and text.isdecimal()):
         raise _OddError(f"not a number: {text[:40]!r}")
     return int(text)
 
@@ -207,20 +210,21 @@ def _clock(lines: tuple[str, ...]) -> datetime:
     return datetime.fromtimestamp(_finite(lines[0]), UTC)
 
 
-def _clock_offset(theirs: datetime | Unreadable, block: FactBlock) -> timedelta | Unreadable:
+def _clock_offset(
+    theirs: datetime | Unreadable, block: FactBlock, half: timedelta
+) -> timedelta | Unreadable:
     """Theirs minus ours: their time was read about half a round trip after we asked."""
     if isinstance(theirs, Unreadable):
         return theirs
-    return theirs - (block.asked_at + block.round_trip / 2)
+    return theirs - (block.asked_at + half)
 
 
-def _clock_uncertainty(block: FactBlock) -> timedelta:
-    """Bash 4.4 tells whole seconds; the rest is the round trip."""
-    uncertainty = block.round_trip / 2
+def _clock_uncertainty(block: FactBlock, half: timedelta) -> timedelta:
+    """Bash 4.4 tells whole seconds; the rest is half the round trip."""
     for line in block.sections.get("clock", ()):
         if "." in line:
-            return uncertainty
-    return uncertainty + _SECOND
+            return half
+    return half + _SECOND
 
 
 def _release(lines: tuple[str, ...]) -> str:
@@ -264,8 +268,8 @@ def _peer(text: str) -> str:
 def _memory(lines: tuple[str, ...]) -> MemoryFacts:
     kilobytes = {}
     for line in lines:
-        name, number, *_ = line.replace(":", " ").split()
-        kilobytes[name] = _whole(number)
+        name, _, rest = line.partition(":")
+        kilobytes[name] = _whole(rest.split(None, 1)[0])
     total, available = kilobytes.get("MemTotal", 0), kilobytes.get("MemAvailable")
     if total <= 0 or available is None:
         raise ValueError
