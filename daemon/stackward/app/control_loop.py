@@ -115,8 +115,11 @@ class ControlLoop:
     async def _take_events(self, until: float) -> None:
         """Take what comes, a few times a second: to wake up for each event costs more than it."""
         while True:
-            for event in self._inbox.take(EVENTS_PER_SLICE):
-                self._fold(event)
+            events = self._inbox.take(EVENTS_PER_SLICE)
+            if events:
+                moment = self._clock.now()
+                for event in events:
+                    self._fold(event, moment)
             now = self._clock.monotonic()
             if now >= until:
                 return
@@ -124,8 +127,7 @@ class ControlLoop:
             pause = until_beat(now + TAKE_EVERY_SECONDS / 2, TAKE_EVERY_SECONDS)
             await self._clock.sleep(0 if len(self._inbox) else min(until - now, pause))
 
-    def _fold(self, event: Event) -> None:
-        now = self._clock.now()
+    def _fold(self, event: Event, now: datetime) -> None:
         if isinstance(event, Sighted):
             event = replace(event, at=min(event.at, now))  # its lines will not be told again
         if _told_at(event, now) > now + CLOCK_JUMP:

@@ -17,9 +17,11 @@ from stackward.model.correlation import ManagementLog
 from stackward.model.event import (
     Event,
     ManagementLogTold,
+    Observed,
     Sighted,
     SourceTold,
     StepBegun,
+    TargetEvent,
     TargetsListed,
 )
 from stackward.model.identity import HostId, ServiceId, TargetId, ZoneId
@@ -50,6 +52,9 @@ class Picture:
     def fold(self, event: Event, now: datetime, window: timedelta) -> tuple[TargetState, ...]:
         """Take one event in; what comes back are the targets that are gone by it."""
         match event:
+            case Observed():  # first, because it comes most often
+                self._fold_news(event, window)
+                return ()
             case TargetsListed():
                 return self._fold_listing(event, now)
             case SourceTold():
@@ -62,19 +67,7 @@ class Picture:
                 self.read_on.add(event.name)
                 return ()
             case _:
-                state = self.targets.get(event.target_id)
-                if state is None:
-                    return ()
-                if says_it_again(state, event):
-                    self.targets[state.target.id] = reduce(state, event)
-                else:
-                    self.put(reduce(state, event))
-                if isinstance(event, Sighted):
-                    self.read_on.add(event.target_id)
-                if isinstance(event, StepBegun) and state.in_flight_action in (None, *DISRUPTIVE):
-                    self._zone_actions = fold_zone_actions(
-                        self._zone_actions, state.target.zone_id, event.at, window
-                    )
+                self._fold_news(event, window)
                 return ()
 
     def put(self, state: TargetState) -> None:
@@ -183,6 +176,22 @@ class Picture:
         self._witness = inventory.witness
         self._unreadable = inventory.unreadable
         return gone
+
+    def _fold_news(self, event: TargetEvent, window: timedelta) -> None:
+        """What is told of one target; of one that is not known, nothing is kept."""
+        state = self.targets.get(event.target_id)
+        if state is None:
+            return
+        if says_it_again(state, event):
+            self.targets[event.target_id] = reduce(state, event)
+        else:
+            self.put(reduce(state, event))
+        if isinstance(event, Sighted):
+            self.read_on.add(event.target_id)
+        if isinstance(event, StepBegun) and state.in_flight_action in (None, *DISRUPTIVE):
+            self._zone_actions = fold_zone_actions(
+                self._zone_actions, state.target.zone_id, event.at, window
+            )
 
     def _fold_source(self, event: SourceTold) -> None:
         old = self._sources.get(event.source)

@@ -9,6 +9,7 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
@@ -31,8 +32,10 @@ from stackward.web.server import ReloadReport
 
 PRUNE_EVERY_SECONDS = 3600.0
 # The collector walks what a fleet's connections are made of again and again, and holds up the loop
-# each time. What is there at these moments after the first inventory is left out from then on.
-FREEZE_AFTER_SECONDS = (10.0, 20.0, 30.0)
+# each time. What is there at these moments after the first inventory is left out from then on, if
+# it has grown by so much: to look for garbage in it first costs a large fleet a tenth of a second.
+FREEZE_AFTER_SECONDS = (10.0, 20.0, 40.0, 80.0)
+FREEZE_GROWTH = 1.1
 # Objects before a collection of the young, and how many of these before one of the older. What a
 # poll makes is freed by its reference count, so the first may be rare, and no step gets long.
 COLLECTIONS = (10_000, 5, 50)
@@ -238,12 +241,14 @@ class Daemon:
     async def _settle(self, house: House) -> None:
         """While the fleet gets connected, take its objects out of the collector's way."""
         await _first_inventory(house)
-        waited = 0.0
+        waited, blocks = 0.0, 0
         for moment in FREEZE_AFTER_SECONDS:
             await self._clock.sleep(moment - waited)
             waited = moment
-            gc.collect()
-            gc.freeze()
+            if sys.getallocatedblocks() > FREEZE_GROWTH * blocks:
+                gc.collect()
+                gc.freeze()
+                blocks = sys.getallocatedblocks()
 
     async def _note(self, journal: SqliteJournal, kind: EntryKind, text: str) -> None:
         try:

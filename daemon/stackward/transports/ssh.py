@@ -39,6 +39,7 @@ from stackward.transports.ssh_stream import take_data_quickly
 from stackward.transports.ssh_thrift import (
     spare_ignored_packets,
     spare_keepalive_timers,
+    spare_key_schedules,
     spare_packet_logs,
 )
 
@@ -263,6 +264,7 @@ class SshDoor:
 
     def __init__(self, settings: SshSettings, dice: Random) -> None:
         asyncssh.set_log_level(logging.WARNING)  # it tells every connection at INFO
+        spare_key_schedules(asyncssh.encryption)
         self._settings = settings
         self._dice = dice
         mistakes: list[ConfigMistake] = []
