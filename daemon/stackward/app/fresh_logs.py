@@ -75,7 +75,7 @@ class FreshLogs:
         """What was shown stays, where it is not in the round yet: no counter ever falls."""
         targets = published.fleet.targets
         return {
-            target_id: replace(targets[target_id], log=log)
+            target_id: targets[target_id]._replace(log=log)
             for target_id, log in self._shown.items()
             if target_id in targets and _has_read_more(log, targets[target_id].log)
         }

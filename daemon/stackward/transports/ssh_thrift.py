@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _MSG_IGNORE = 2  # RFC 4253, 12
@@ -69,37 +68,30 @@ def spare_keepalive_timers(connection: Any) -> None:
 
 
 def spare_key_schedules(encryption: Any) -> None:
-    """Make the schedule of an AES-GCM key once (RFC 5647), not for each packet.
+    """Make the schedule of an AES-GCM key once (RFC 5647), not for each packet sent.
 
     `encryption` is the library's module of that name, which makes its ciphers from its own class.
+    What is received is opened in ssh_stream.py.
     """
     theirs = getattr(encryption, "GCMCipher", None)
-    if theirs is None or issubclass(theirs, _GcmOnce):
+    if theirs is None or issubclass(theirs, _SealsWithOneSchedule):
         return
-    encryption.GCMCipher = type("GCMCipher", (_GcmOnce, theirs), {})
+    encryption.GCMCipher = type("GCMCipher", (_SealsWithOneSchedule, theirs), {})
 
 
-class _GcmOnce:
-    """Seals and opens packets with one key. The nonce is its first four bytes and a counter."""
+class _SealsWithOneSchedule:
+    """A cipher's sealing half. Its nonce is four bytes that stay and a counter of packets."""
+
+    _iv: bytes
 
     def __init__(self, cipher_name: str, key: bytes, iv: bytes) -> None:
         super().__init__(cipher_name, key, iv)  # type: ignore[call-arg]  # the library's class
-        self._gcm = AESGCM(key)
-        self._salt, self._count = iv[:4], int.from_bytes(iv[4:])
-
-    def _next_nonce(self) -> bytes:
-        nonce = self._salt + self._count.to_bytes(8)
-        self._count = (self._count + 1) % 2**64
-        return nonce
+        self._seal = AESGCM(key).encrypt
 
     def encrypt_and_sign(self, header: bytes, data: bytes) -> tuple[bytes, bytes]:
         """The packet with its header in clear, and its tag."""
-        sealed = self._gcm.encrypt(self._next_nonce(), data, header)
+        nonce = self._iv
+        sealed = self._seal(nonce, data, header)
+        count = (int.from_bytes(nonce[4:]) + 1) % 2**64
+        self._iv = nonce[:4] + count.to_bytes(8)
         return header + sealed[:-_TAG_BYTES], sealed[-_TAG_BYTES:]
-
-    def verify_and_decrypt(self, header: bytes, data: bytes, mac: bytes) -> bytes | None:
-        """What was sealed; None if it is not what was sent."""
-        try:
-            return self._gcm.decrypt(self._next_nonce(), data + mac, header)
-        except InvalidTag:
-            return None

@@ -1,4 +1,4 @@
-"""What asyncssh is spared changes no byte that it sends and no packet that it takes."""
+"""What asyncssh is spared changes no byte that it sends."""
 
 from random import Random
 from types import SimpleNamespace
@@ -17,25 +17,15 @@ def ours():
 
 
 @pytest.mark.parametrize(("name", "key_bytes"), [("aes128-gcm", 16), ("aes256-gcm", 32)])
-def test_packets_are_sealed_and_opened_as_by_the_library(name, key_bytes):
+def test_packets_are_sealed_as_by_the_library(name, key_bytes):
     dice = Random(5)
     key = dice.randbytes(key_bytes)
     # The counter of the nonce starts anywhere, also short of its end.
     for iv in (dice.randbytes(12), dice.randbytes(4) + b"\xff" * 7 + b"\xfe"):
         plain, thrifty = GCMCipher(name, key, iv), ours()(name, key, iv)
-        reader = ours()(name, key, iv)
         for size in (16, 32, 1024, 32768):
             header, data = dice.randbytes(4), dice.randbytes(size)
-            sealed, tag = thrifty.encrypt_and_sign(header, data)
-            assert (sealed, tag) == plain.encrypt_and_sign(header, data)
-            assert reader.verify_and_decrypt(header, sealed[4:], tag) == data
-
-
-def test_a_packet_that_was_changed_is_not_opened():
-    key, iv = bytes(16), bytes(12)
-    sealed, tag = ours()("aes128-gcm", key, iv).encrypt_and_sign(b"head", b"x" * 64)
-    changed = bytes([sealed[4] ^ 1]) + sealed[5:]
-    assert ours()("aes128-gcm", key, iv).verify_and_decrypt(b"head", changed, tag) is None
+            assert thrifty.encrypt_and_sign(header, data) == plain.encrypt_and_sign(header, data)
 
 
 def test_the_library_has_the_parts_that_are_spared():
