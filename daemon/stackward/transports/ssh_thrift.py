@@ -1,3 +1,4 @@
+# ruff: noqa: SLF001  reads the private parts of the library, as said below
 """What an SSH connection is spared: work of the library that a fleet pays with every poll.
 
 Each of these reaches into asyncssh's own parts. Should the library one day do the thing by another
@@ -49,7 +50,7 @@ def spare_keepalive_timers(connection: Any) -> None:
     if not is_known:
         return
     loop = asyncio.get_running_loop()
-    ask: Callable[[], None] = connection._keepalive_timer_callback  # noqa: SLF001
+    ask: Callable[[], None] = connection._keepalive_timer_callback
     heard_at = loop.time()
 
     def note() -> None:
@@ -57,14 +58,14 @@ def spare_keepalive_timers(connection: Any) -> None:
         heard_at = loop.time()
 
     def when_due() -> None:
-        rest = heard_at + connection._keepalive_interval - loop.time()  # noqa: SLF001
+        rest = heard_at + connection._keepalive_interval - loop.time()
         if rest <= 0:
             ask()
         else:
-            connection._keepalive_timer = loop.call_later(rest, when_due)  # noqa: SLF001
+            connection._keepalive_timer = loop.call_later(rest, when_due)
 
-    connection._reset_keepalive_timer = note  # noqa: SLF001
-    connection._keepalive_timer_callback = when_due  # noqa: SLF001
+    connection._reset_keepalive_timer = note
+    connection._keepalive_timer_callback = when_due
 
 
 def spare_key_schedules(encryption: Any) -> None:
