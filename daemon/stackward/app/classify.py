@@ -7,6 +7,7 @@ text and gzip. A line too long to be a log's is read to its end and kept only as
 import gzip
 import sys
 import zlib
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -210,8 +211,8 @@ def _opened(file: str) -> Iterator[tuple[BinaryIO, datetime]]:
 
 
 def _first_block(stream: BinaryIO, file: str) -> bytes:
-    """UnreadableError for what is no log."""
-    first = stream.read(BLOCK_BYTES)
+    """Without the mark that some editors begin with; UnreadableError for what is no log."""
+    first = stream.read(BLOCK_BYTES).removeprefix(BOM_UTF8)
     if _is_odd(first):
         raise UnreadableError(f"{file}: holds neither text nor gzip")
     return first

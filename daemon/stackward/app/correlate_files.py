@@ -9,11 +9,12 @@ import gzip
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
+from typing import TypeVar
 
 from stackward.app.classify import Classifier, UnreadableError
 from stackward.catalog.log_files import VM_SOURCES, FileAssembler, LogSource, guess_source
@@ -40,7 +41,12 @@ AFTER_TROUBLE = timedelta(minutes=5)
 _VM = TargetId("the VM")
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+# What a line says beyond these is no time, and there is room on both sides to reckon with.
+_TIMES = (datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC))
 _GZIP = b"\x1f\x8b"
+
+
+_Said = TypeVar("_Said", Sighting, Record)
 
 
 class NoVmError(Exception):
@@ -81,7 +87,7 @@ def _patterns() -> SignatureSet:
 def correlate_files(files: Sequence[str], asked: Asked) -> Found:
     """Read them all. UnreadableError, or NoVmError when nobody can say whose logs they are."""
     management, own = _sorted(files)
-    told = [one.sighting for file in own for one in _classifier().events(file)]
+    told = [_timely(one.sighting) for file in own for one in _classifier().events(file)]
     learned = _learned(management, own)
     name = asked.vm or _name(learned, told)
     of_vm = keep(Timeline(), _within(own_lines(told, asked.vm_offset.total_seconds()), asked))
@@ -219,6 +225,7 @@ class _ManagementSide:
         for line in chain(_lines(file), (None,)):
             record = assembler.end() if line is None else assembler.take(line)
             if record is not None:
+                record = _timely(record)
                 sighting = reading.read(record, record.logged_at or _EPOCH)
                 if sighting is not None and not is_idle(sighting.event):
                     joiner.take(record, sighting, self._asked.management_offset, joined)
@@ -248,6 +255,13 @@ class _ManagementSide:
         spoke_in = self.log.spoke_in if self.log is not None else ()
         minute = (at - self._asked.management_offset).replace(second=0, microsecond=0)
         return not spoke_in or minute != spoke_in[-1]
+
+
+def _timely(said: _Said) -> _Said:
+    """Without a time that cannot be."""
+    if said.logged_at is None or _TIMES[0] < said.logged_at < _TIMES[1]:
+        return said
+    return replace(said, logged_at=None)
 
 
 def _within(lines: Iterable[LogLine], asked: Asked) -> Iterator[LogLine]:

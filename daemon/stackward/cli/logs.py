@@ -11,6 +11,7 @@ import typer
 
 from stackward.cli import logs_correlate
 from stackward.cli.exits import Exit
+from stackward.cli.terminal import printable
 
 logs = typer.Typer(help="Read log files.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -103,7 +104,7 @@ def classify(
                     )
                 else:
                     what = f"{sighting.severity.value:<7} {sighting.event.value:<22}"
-                    line = f"{told.file}:{told.line}: {what} {sighting.text}"
+                    line = printable(f"{told.file}:{told.line}: {what} {sighting.text}")
                 sys.stdout.write(line + "\n")
         except UnreadableError as error:
             failed = True

@@ -11,12 +11,16 @@ from typing import Annotated
 import typer
 
 from stackward.cli.exits import Exit
+from stackward.cli.terminal import printable
 
 EPILOG = """\b
 Examples:
   stackward logs correlate management-server.log cloud.log
   stackward logs correlate management-server.log.gz cloud.log --vm s-12-VM -f json
   stackward logs correlate ms.log cloud.log --vm-offset 60 --time-zone Europe/Berlin"""
+
+
+CLOCK_OFFSET_MAX = timedelta(days=36525)
 
 
 class Format(StrEnum):
@@ -76,8 +80,8 @@ def correlate(
             vm=vm,
             address=address,
             host=host,
-            vm_offset=timedelta(seconds=vm_offset),
-            management_offset=timedelta(seconds=management_offset),
+            vm_offset=_clock_offset(vm_offset),
+            management_offset=_clock_offset(management_offset),
             zone=zone_named(time_zone),
             until=None if until is None else until.replace(tzinfo=UTC),
         )
@@ -99,6 +103,14 @@ def correlate(
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=200, no_color=True)
-    told_in_short = f"[bold]{escape(found.vm)}[/]  {escape(found.correlation.sentence)}"
+    name, sentence = (escape(printable(told)) for told in (found.vm, found.correlation.sentence))
+    told_in_short = f"[bold]{name}[/]  {sentence}"
     console.print(told_in_short, soft_wrap=True)
     show.timeline(console, told, found.vm)
+
+
+def _clock_offset(seconds: float) -> timedelta:
+    offset = timedelta(seconds=seconds)
+    if abs(offset) > CLOCK_OFFSET_MAX:
+        raise ValueError("no clock is wrong by more than a hundred years")
+    return offset

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from stackward.cli.terminal import printable
 from stackward.web.views import WORST_FIRST, said, spoken, urgency
 
 VERDICTS = {
@@ -276,7 +277,7 @@ def _verdict(verdict: str) -> str:
 
 
 def _text(value: object) -> str:
-    return escape(str(value)) if value is not None else ""
+    return escape(printable(str(value))) if value is not None else ""
 
 
 def _present(*words: str | None) -> list[str]:

@@ -3,6 +3,9 @@
 import asyncio
 import gzip
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -341,3 +344,55 @@ def test_how_fast_a_log_of_another_kind_is_read_is_said_by_its_own_patterns(shel
     assert told["events"] == {"agent_disconnect_event": 500}
     assert (told["lines"], told["unparsed_lines"]) == (500, 0)
     assert shell("logs", "bench", log, "--source", "nothing").code == Exit.USAGE
+
+
+HEAD = "2026-03-01 12:00:05,123 INFO  [cloud.agent.Agent] (m:1)"
+
+
+def test_a_line_of_a_log_cannot_steer_the_terminal_and_a_first_mark_hides_no_line(shell, tmp_path):
+    log = tmp_path / "cloud.log"
+    log.write_text(f"\ufeff{HEAD} Reconnecting to \x1b]0;x\x07\x1b[31mms.example\r\n")
+    said = shell("logs", "classify", log)
+    assert said.out.strip().endswith("Reconnecting to  ]0;x  [31mms.example")
+    assert "\x1b" not in shell("logs", "correlate", log).out
+
+
+@pytest.mark.parametrize(
+    "year", ["0001-01-01 00:00:00", "9999-12-31 23:59:59", "2026-03-01 12:00:00"]
+)
+def test_no_time_in_a_log_is_too_odd_to_put_it_on_a_time_line(shell, tmp_path, year):
+    own, management = tmp_path / "cloud.log", tmp_path / "ms.log"
+    own.write_text(f"{HEAD} Reconnecting to ms\n".replace("2026-03-01 12:00:05", year))
+    head = f"{year},000 WARN  [c.c.c.X] (x:ctx-1) (logid:1)"
+    management.write_text(f"{head} Console proxy agent disconnected, proxy: v-13-VM\n" * 2)
+    for more in ([], ["--until", "0001-01-01"], ["--management-offset", -3e9, "--vm-offset", 3e9]):
+        said = shell("logs", "correlate", management, own, "-f", "json", *more)
+        assert (said.code, said.err) == (Exit.DONE, "")
+    for offset in ("1e11", "-1e11", "1e308", "nan", "inf"):
+        assert shell("logs", "correlate", own, "--vm-offset", offset).code == Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    ("streams", "code", "out", "err"),
+    [
+        (">/dev/full", Exit.FAILED, "", "stackward: cannot write: No space left on device\n"),
+        ("<&-", Exit.DONE, "Reconnecting to caf??\n", ""),
+        (">&-", Exit.DONE, "", ""),
+    ],
+)
+def test_streams_that_are_full_closed_or_narrow_need_no_traceback(
+    tmp_path, streams, code, out, err
+):
+    log = tmp_path / "cloud.log"
+    log.write_bytes(f"{HEAD} Reconnecting to caf\u00e9\xff\n".encode("latin-1"))
+    words = [sys.executable, "-m", "stackward", "logs", "classify", str(log)]
+    said = subprocess.run(
+        ["sh", "-c", f'exec "$@" {streams}', "sh", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=False,
+    )
+    assert (said.returncode, said.stdout[-len(out) :] if out else said.stdout) == (code, out)
+    assert said.stderr == err
