@@ -376,7 +376,7 @@ def test_no_time_in_a_log_is_too_odd_to_put_it_on_a_time_line(shell, tmp_path, y
     ("streams", "code", "out", "err"),
     [
         (">/dev/full", Exit.FAILED, "", "stackward: cannot write: No space left on device\n"),
-        ("<&-", Exit.DONE, "Reconnecting to caf??\n", ""),
+        ("<&-", Exit.DONE, "Reconnecting to M?ller\n", ""),
         (">&-", Exit.DONE, "", ""),
     ],
 )
@@ -384,7 +384,7 @@ def test_streams_that_are_full_closed_or_narrow_need_no_traceback(
     tmp_path, streams, code, out, err
 ):
     log = tmp_path / "cloud.log"
-    log.write_bytes(f"{HEAD} Reconnecting to caf\u00e9\xff\n".encode("latin-1"))
+    log.write_bytes(f"{HEAD} Reconnecting to M\xfcller\n".encode("latin-1"))
     words = [sys.executable, "-m", "stackward", "logs", "classify", str(log)]
     said = subprocess.run(
         ["sh", "-c", f'exec "$@" {streams}', "sh", *words],
