@@ -18,7 +18,7 @@ Rules of the room:
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
 from itertools import accumulate, repeat
 from typing import Protocol
@@ -36,8 +36,9 @@ STORM_LINES_MIN = 40
 SHAPES_MAX = 500
 SHAPE_BYTES_MAX = 1000
 SLICE_BYTES_MAX = 256 * 1024
-STEP_BYTES = 48 * 1024
-STORM_STEP_BYTES = 96 * 1024
+STEP_BYTES = 32 * 1024
+STORM_STEP_BYTES = 64 * 1024
+TURN_LINES = 50  # so many are asked for one by one before others have their turn
 SLICE_LINES_MAX = 1500
 
 # A head that both assemblers read alike, with more than a blank behind its thread, which ends at
@@ -136,10 +137,8 @@ class Sieve:
         at = first
         while self._is_storm and self.may_shed and not odd and at < last:
             stop = self._step(data, at, last, STORM_STEP_BYTES)
-            hits = self._flood(data, at, stop, seen_at)
-            if hits is None:
+            if not (yield from self._flood(data, at, stop, seen_at)):
                 break
-            yield from hits
             yield None
             at = stop
         for lines, begin, end in self._parts(data, at, last, odd):
@@ -209,44 +208,47 @@ class Sieve:
         step = data.rfind(b"\n", at, at + size) + 1 or data.index(b"\n", at) + 1
         return self._head_from(data, min(step, last))
 
-    def _flood(self, data: bytes, start: int, stop: int, seen_at: datetime) -> list[Hit] | None:
-        """The first and last of each class, the rest counted; None: here it is not so simple.
+    def _flood(
+        self, data: bytes, start: int, stop: int, seen_at: datetime
+    ) -> Generator[Hit | None, None, bool]:
+        """The first and last of each class, the rest counted; False: here it is not so simple.
 
         It is if every line is a record of its own, and nothing echoes.
         """
         part = data[start:stop]
         shapes = _SHAPE.findall(part.translate(_ZEROS))
         if len(shapes) != part.count(b"\n"):
-            return None
+            return False
         lengths = [len(line) + 1 for line in part.split(b"\n")[:-1]]
         starts = [*accumulate(lengths, initial=start)]
-        numbers = self._numbers(data, starts, shapes)
+        numbers = yield from self._numbers(data, starts, shapes)
         counts = Counter(numbers)
         self._is_storm = 2 * counts.pop(None, 0) < len(numbers)
         kept = self._kept(numbers, counts)
         if kept is None:
-            return None
+            return False
         begins = [starts[index] for index in kept]
         places = self._assembler.places(data, start, begins)
         self._assembler.pass_by(data, begins[-1] if begins else start, stop)
-        hits = []
         for index, begin, place in zip(kept, begins, places, strict=True):
             line, number = _LINE.match(data, begin), numbers[index]
             assert line is not None
             assert number is not None
-            hits.append(self._reading.hit(number, line[1], seen_at, line, place))
-        return hits
+            yield self._reading.hit(number, line[1], seen_at, line, place)
+        return True
 
     def _numbers(
         self, data: bytes, starts: Sequence[int], shapes: list[_Shape]
-    ) -> list[int | None]:
+    ) -> Generator[None, None, list[int | None]]:
         """The signature that counts for each of these lines, None for none."""
         numbers = [*map(self._known.get, shapes, repeat(_NOT_ASKED))]
         unsure = [index for index, number in enumerate(numbers) if number in _UNSURE]
         marks: Mapping[int, Collection[int]] | None = None
         if len(unsure) >= STORM_LINES_MIN:  # one look at all costs less than one at each
             marks = self._marks(data, starts[0], starts[-1])
-        for index in unsure:
+        for count, index in enumerate(unsure):
+            if count % TURN_LINES == 0:
+                yield None
             end = starts[index + 1]
             message = data[end - 1 - len(shapes[index][2]) : end - 1]
             among = () if marks is None else marks.get(end)
@@ -336,12 +338,14 @@ class Sieve:
 
     def _confirmed(
         self, data: bytes, at: int, lines: list[_Line], seen_at: datetime
-    ) -> Iterator[Hit]:
+    ) -> Iterator[Hit | None]:
         """What hits these records of one line each; the assembler is `at` this place."""
         hit, known = self._reading.hit, self._allowed
         places = self._assembler.places(data, at, [line.start() for line, _ in lines])
         hits = 0
-        for (line, among), place in zip(lines, places, strict=True):
+        for count, ((line, among), place) in enumerate(zip(lines, places, strict=True)):
+            if count % TURN_LINES == 0:
+                yield None
             stamp, mark, level, message = line.groups()
             if among:
                 allowed = known.get((mark, level)) or self._allow(mark, level)
