@@ -145,9 +145,14 @@ def run(scratch: Path, lines: int) -> int:
         f"{'':18}on {told['loop']}, and {told['start_cpu_seconds']:.2f} CPU s before that to start",
         flush=True,
     )
-    hold = over_ssh(files["0.5 %"], 1, "asyncio")["hold_seconds"]
-    print(f"{'longest slice':18}{hold * 1e3:.1f} ms, goal under {GOAL_HOLD * 1e3:.0f}")
-    is_good &= rate >= GOAL_SSH and hold < GOAL_HOLD
+    is_good &= rate >= GOAL_SSH
+    for name, file in files.items():
+        hold = over_ssh(file, 1, "asyncio")["hold_seconds"]
+        print(
+            f"{'longest slice':18}{name:12}{hold * 1e3:.1f} ms, goal under {GOAL_HOLD * 1e3:.0f}",
+            flush=True,
+        )
+        is_good &= hold < GOAL_HOLD
     print("\nall goals " + ("met" if is_good else "NOT met"))
     return 0 if is_good else 1
 

@@ -170,13 +170,14 @@ def load_patterns(
     mistakes += _twice([*own, *builtin])
     wanted = [each for each in (*own, *builtin) if source in each.sources]
     others = [each for each in own if source not in each.sources]
-    compiled = _compile(wanted, mistakes)
-    for apart in (compiled, _compile(others, mistakes)):
-        if not mistakes:
-            mistakes += _try_samples(apart)
+    compiled, aside = _compile(wanted, mistakes), _compile(others, mistakes)
     if mistakes:
         raise ConfigError(tuple(mistakes))
-    return compiled.as_set()
+    known = compiled.as_set()
+    mistakes += [*_try_samples(compiled, known), *_try_samples(aside, aside.as_set())]
+    if mistakes:
+        raise ConfigError(tuple(mistakes))
+    return known
 
 
 def _read(file: Path, mistakes: list[ConfigMistake], *, is_builtin: bool) -> Iterator[_Placed]:
@@ -339,12 +340,11 @@ def _scan(patterns: Sequence[PatternSettings]) -> Scan:
     return scan
 
 
-def _try_samples(compiled: _Compiled) -> Iterator[ConfigMistake]:
-    """Try every sample on its own pattern and on the whole set.
+def _try_samples(compiled: _Compiled, everything: SignatureSet) -> Iterator[ConfigMistake]:
+    """Try every sample on its own pattern and on the whole set, which is quicker from then on.
 
     An operator's pattern may take the samples of a built-in one: that is what it is for.
     """
-    everything = compiled.as_set()
     names_builtin = {each.pattern.name for each in compiled.placed if each.is_builtin}
     for placed, signature in zip(compiled.placed, compiled.signatures, strict=True):
         for number, sample in enumerate(placed.pattern.samples.match):
