@@ -22,7 +22,8 @@ class DropReason(StrEnum):
 class LogFlow:
     """Counters of one followed log since the daemon started; they only grow.
 
-    `lines` and `bytes` were read; `unparsed` lines belong to no record that anybody knows.
+    `lines` and `bytes` were read; `unparsed` lines belong to no record that anybody knows (those
+    behind an empty line among records that say nothing are not looked for).
     `dropped` counts by reason. `behind_bytes` is what the file held behind the place that was read
     last. `newest_logged_at` is the newest time stamp read, on the writer's clock (None: not seen);
     `last_line_at` is when lines came last, on ours (None: none since the log is followed).
