@@ -1,6 +1,7 @@
 """The fast way through a log tells what the slow way tells: every record, all patterns on each."""
 
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -223,13 +224,15 @@ def test_what_is_compared_is_worth_comparing():
     assert len(sightings) > 500
 
 
-def storm(seed: int, count: int) -> list[bytes]:
+def storm(seed: int, count: int, calm: Sequence[bytes]) -> list[bytes]:
     """Nearly every line says something, and is alone; now and then something disturbs."""
     dice = random.Random(seed)
-    calm = [line for line in messages() if line.isascii() and not line[:1].isspace()]
     told = []
     for number in range(count):
-        line = dice.choice(HEADS[:3]) % (number % 60) + dice.choice(calm) + b"\n"
+        message = dice.choice(calm)
+        if dice.random() < 0.7:
+            message = re.sub(rb"\d", lambda _: b"%d" % dice.randrange(10), message)
+        line = dice.choice(HEADS[:3]) % (number % 60) + message + b"\n"
         told.append(b"Caused by: x\n" if dice.random() < 0.0005 else line.replace(b"\r", b""))
     return told
 
@@ -239,5 +242,45 @@ def storm(seed: int, count: int) -> list[bytes]:
 @given(st.integers(0, 2**32), st.integers(200, 2000))
 def test_a_storm_is_counted_exactly(seed, count):
     known = signatures(LogSource.CLOUD)
-    pieces = list(stretches(storm(seed, count), [150, 700]))
+    calm = [line for line in messages() if line.isascii() and not line[:1].isspace()]
+    pieces = list(stretches(storm(seed, count, calm), [150, 700]))
     assert counted(known, pieces) == counted(replace(known, search=None), pieces)
+
+
+DIGITS_MATTER = r"""
+patterns:
+  - name: code
+    event: disk_full
+    severity: error
+    message: '^code [1-3]\d or|took \d+ ms'
+    samples: {match: [code 10 or], near_miss: [code 40 or]}
+  - name: status
+    event: oom
+    severity: error
+    message: 'status=(1|27)$|[^0-4]x{2}7'
+    levels: [WARN, ERROR]
+    samples: {match: [status=1], near_miss: [status=17]}
+  - name: both
+    event: mount_failure
+    severity: error
+    message: '^(1|two) of'
+    cause: '\d{2} (x9|y)\b'
+    samples: {match: [1 of 22 x9], near_miss: [1 of 22 x]}
+"""
+DIGITS_DIFFER = [
+    b"code 12 or 7", b"code 41 or", b"it took 77 ms", b"took ms", b"status=1", b"a status=27",
+    b"status=2", b"7xx7", b"1xx7 2", b"1 of 22 x9", b"two of 22 y", b"two of 2 y", b"3 of 22 y",
+]  # fmt: skip
+
+
+@pytest.mark.timeout(240)
+@settings(PATIENT, max_examples=15)
+@given(seed=st.integers(0, 2**32), count=st.integers(200, 2000))
+def test_a_storm_is_counted_exactly_where_digits_matter(tmp_path_factory, seed, count):
+    file = tmp_path_factory.mktemp("packs") / "digits.yaml"
+    file.write_text(DIGITS_MATTER)
+    known = load_patterns([file], with_builtin=False)
+    pieces = list(stretches(storm(seed, count, DIGITS_DIFFER), [150, 700]))
+    events = counted(known, pieces)
+    assert events == counted(replace(known, search=None), pieces)
+    assert len(events) == 3
