@@ -49,6 +49,7 @@ _SETS = {name: f"[{inner}]" for name, inner in _IN_CLASS.items()} | {
     r"\D": r"[^\d\n]",
 }
 _FLAGS = hyperscan.HS_FLAG_MULTILINE
+SHAPES_MEMORY_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,24 +103,31 @@ class LineSearch:
     @cached_property
     def _varies(self) -> Callable[[str], bool]:
         """Looks for what looks at digits and is not hit whatever they are."""
+        shapes = [
+            shapes_of(expression)
+            for each in self._wanted
+            if not each.formats or each.formats & LINE_FORMATS
+            for expression in (each.message, each.cause)
+            if expression
+        ]
+        looking = [each for each in shapes if each is None or each.is_other]
+        if not looking:
+            return lambda _: False
         options = re2.Options()
-        options.never_nl, options.log_errors = True, False
-        some, every = re2.Set.SearchSet(options), []
-        for wanted in self._wanted:
-            if wanted.formats and wanted.formats.isdisjoint(LINE_FORMATS):
-                continue
-            for expression in filter(None, (wanted.message, wanted.cause)):
-                shapes = shapes_of(expression)
-                if shapes is None:
+        options.never_nl, options.log_errors, options.max_mem = True, False, SHAPES_MEMORY_BYTES
+        together = re2.Set.SearchSet(options)
+        try:
+            for each in looking:
+                if each is None:
                     return lambda _: True
-                if shapes.some != expression:
-                    some.Add(shapes.some)
-                    every.append(re2.compile(shapes.every, options))
-        some.Compile()
+                together.Add(each.some)
+            together.Compile()
+            every = [re2.compile(each.every, options) for each in looking if each]
+        except re2.error:
+            return lambda _: True
 
         def varies(shape: str) -> bool:
-            found = (some.Match(shape) or ()) if every else ()
-            return any(every[each].search(shape) is None for each in found)
+            return any(every[n].search(shape) is None for n in together.Match(shape) or ())
 
         return varies
 

@@ -11,28 +11,31 @@ from dataclasses import dataclass
 from stackward.config.needles import tokens_of
 
 _NEVER = r"[^\x00-\x{10FFFF}]"
+# Counted gaps make an automaton large.
+_COUNTED_GAP = re.compile(r"(?<!\\)\.\{\d+,\d*\}\??")
 
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
     """An expression without digits of its own.
 
-    `some` hits what the expression hits, and would with other digits; `every` hits only what the
-    expression hits whatever the digits are.
+    `some` hits at least what the expression hits, and would with other digits; `every` hits at most
+    what the expression hits whatever the digits are.
     """
 
     some: str
     every: str
+    is_other: bool
 
 
 def shapes_of(expression: str) -> Shapes | None:
-    """None: nobody knows. `some` is the expression if it does not look at digits."""
+    """None: nobody knows."""
     tokens = tokens_of(expression)
     if tokens is None:
         return None
-    some = [_replaced(token[0], token.lastgroup, r"\d") for token in tokens]
-    every = [_replaced(token[0], token.lastgroup, _NEVER) for token in tokens]
-    return Shapes("".join(some), "".join(every))
+    some = "".join(_replaced(token[0], token.lastgroup, r"\d") for token in tokens)
+    every = "".join(_replaced(token[0], token.lastgroup, _NEVER) for token in tokens)
+    return Shapes(_COUNTED_GAP.sub(".*", some), every, is_other=some != expression)
 
 
 def _replaced(token: str, kind: str | None, digit: str) -> str:
