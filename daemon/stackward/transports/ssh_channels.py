@@ -30,6 +30,7 @@ from stackward.catalog.log_tail import (
 from stackward.errors import Garbled, Leg, TimedOut, TransportError, Unreachable
 from stackward.model.guest import CommandReply, FactBlock, LogChunk, LogPosition
 from stackward.ports import Clock
+from stackward.transports.ssh_limits import Deadlines
 
 # A command that is over may leave a child behind that holds its output open: wait this long for
 # the rest, then take what there is.
@@ -105,15 +106,22 @@ class FactChannel:
     """The fact loop of one VM: one question at a time, late answers to older ones dropped."""
 
     __slots__ = (
-        "_asked_at", "_channel", "_clock", "_kit", "_loose_bytes", "_loose_bytes_max", "_reader",
-        "_said", "_settings", "_tick", "_waiter", "failure",
+        "_asked_at", "_channel", "_clock", "_deadlines", "_kit", "_loose_bytes", "_loose_bytes_max",
+        "_reader", "_said", "_settings", "_tick", "_waiter", "failure",
     )  # fmt: skip
 
     def __init__(
-        self, said: str, clock: Clock, settings: FactLoopSettings, kit: LoopKit, bytes_max: int
+        self,
+        said: str,
+        clock: Clock,
+        deadlines: Deadlines,
+        settings: FactLoopSettings,
+        kit: LoopKit,
+        bytes_max: int,
     ) -> None:
         self._said = said
         self._clock = clock
+        self._deadlines = deadlines
         self._settings = settings
         self._kit = kit
         self._loose_bytes_max = bytes_max
@@ -163,24 +171,23 @@ class FactChannel:
         """The block of this tick. A tick must never be asked twice on one VM."""
         if self.failure is not None:
             raise self.failure
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[FactBlock] = loop.create_future()
+        waiter: asyncio.Future[FactBlock] = asyncio.get_running_loop().create_future()
         self._waiter = waiter
         self._tick = tick
         self._asked_at = self._clock.now()
         self._write(self._kit.tick_line(tick))
-        # A plain timer: `asyncio.timeout` costs a multiple of it, and every poll comes by here.
-        timer = loop.call_at(deadline, self._give_up, waiter, tick)
+        self._deadlines.add(self, deadline)
         try:
             return await waiter
         finally:
-            timer.cancel()
+            self._deadlines.drop(self)
             self._waiter = None
 
-    def _give_up(self, waiter: asyncio.Future[FactBlock], tick: int) -> None:
-        if not waiter.done():
-            text = f"{self._said}: the fact loop did not answer tick {tick} in time"
-            waiter.set_exception(TimedOut(text, leg=Leg.CHANNEL))
+    def give_up(self) -> None:
+        """The answer did not come by its deadline."""
+        if self._waiter is not None and not self._waiter.done():
+            text = f"{self._said}: the fact loop did not answer tick {self._tick} in time"
+            self._waiter.set_exception(TimedOut(text, leg=Leg.CHANNEL))
 
     def _take(self, block: RawBlock) -> None:
         if self._waiter is None or self._waiter.done() or block.tick != self._tick:

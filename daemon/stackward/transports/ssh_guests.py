@@ -35,7 +35,7 @@ from stackward.model.target import HypervisorHost, Target
 from stackward.ports import Clock, HostKeys, Log
 from stackward.transports.ssh import SshDoor, SshWay
 from stackward.transports.ssh_channels import CommandChannel, FactChannel, LoopKit, TailChannel
-from stackward.transports.ssh_limits import turn
+from stackward.transports.ssh_limits import Deadlines, turn
 from stackward.transports.ssh_pool import Jump, Pool, Vm
 from stackward.transports.ssh_settings import SshSettings
 
@@ -69,6 +69,7 @@ class SshGuests:
         self._pool = Pool(settings, clock, dice)
         self._turns = asyncio.Semaphore(settings.handshakes_max)
         self._first_use = asyncio.Lock()
+        self._deadlines = Deadlines()
 
     async def ask(
         self, target: Target, host: HypervisorHost | None, tick: int, *, timeout: float
@@ -163,7 +164,12 @@ class SshGuests:
         vm.back_off.check()
         way = await self._way(vm, deadline)
         facts = FactChannel(
-            vm.place.said, self._clock, self._facts, self._loop, self._settings.block_bytes_max
+            vm.place.said,
+            self._clock,
+            self._deadlines,
+            self._facts,
+            self._loop,
+            self._settings.block_bytes_max,
         )
         try:
             await way.open(facts, self._loop.fact_command(), deadline)

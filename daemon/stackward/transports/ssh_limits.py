@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from random import Random
+from typing import Protocol
 
 from stackward.errors import Garbled, Leg, Refused, TimedOut, TransportError, Unreachable
 from stackward.ports import Clock
@@ -69,6 +70,52 @@ def _unsent(error: TransportError, text: str) -> TransportError:
             return Garbled(text, leg=leg, maybe_sent=False)
         case _:
             return Unreachable(text, leg=error.leg, maybe_sent=False)
+
+
+class GivesUp(Protocol):
+    """Who waits for something until a deadline."""
+
+    def give_up(self) -> None:
+        """The deadline has come."""
+        ...
+
+
+class Deadlines:
+    """Deadlines of which most are never reached: one timer for all who wait, not one for each."""
+
+    __slots__ = ("_due", "_timer", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting: dict[GivesUp, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+
+    def add(self, who: GivesUp, deadline: float) -> None:
+        """Call `who.give_up` at this loop time, unless it is dropped before."""
+        self._waiting[who] = deadline
+        if self._timer is None or deadline < self._due:
+            self._wake_at(deadline)
+
+    def drop(self, who: GivesUp) -> None:
+        """It waits no longer. The timer runs on: it is looked at when it is due."""
+        self._waiting.pop(who, None)
+
+    def _wake_at(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = due
+        self._timer = asyncio.get_running_loop().call_at(due, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        # A loop counts milliseconds: it may wake up a little early.
+        reached = [who for who, due in self._waiting.items() if due <= self._due]
+        for who in reached:
+            del self._waiting[who]
+        if self._waiting:
+            self._wake_at(min(self._waiting.values()))
+        for who in reached:
+            who.give_up()
 
 
 @asynccontextmanager
