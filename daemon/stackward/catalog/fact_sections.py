@@ -61,6 +61,9 @@ class _OddError(Exception):
     """Inside this module: a section cannot be read, and why."""
 
 
+# What reading a line may end in: our own word, or Python's for a number or a moment that is none.
+_ODD = (_OddError, ValueError, IndexError, OverflowError, OSError)
+
 _Read = TypeVar("_Read")
 _SECTIONS_KEPT = 256
 _SECOND = timedelta(seconds=1)
@@ -118,12 +121,20 @@ class FactReader:
 
     def renew(self, facts: GuestFacts, block: FactBlock) -> GuestFacts:
         """The same facts with what every block tells anew; for one that repeats all the rest."""
-        facts.uptime_seconds = readable(_fresh(block, "uptime", _uptime))
-        facts.load_1m = readable(_fresh(block, "load", _first_float))
-        half = block.round_trip / 2
-        facts.clock_offset = _clock_offset(_fresh(block, "clock", _clock), block, half)
+        sections, half = block.sections, block.round_trip / 2
+        theirs: datetime | Unreadable
+        try:  # all in one go, as a rule
+            facts.uptime_seconds = _uptime(sections["uptime"])
+            facts.load_1m = _first_float(sections["load"])
+            theirs = _clock(sections["clock"])
+            facts.memory = _memory(sections["memory"])
+        except (KeyError, *_ODD):
+            facts.uptime_seconds = readable(_fresh(block, "uptime", _uptime))
+            facts.load_1m = readable(_fresh(block, "load", _first_float))
+            theirs = _fresh(block, "clock", _clock)
+            facts.memory = _fresh(block, "memory", _memory)
+        facts.clock_offset = _clock_offset(theirs, block, half)
         facts.clock_uncertainty = _clock_uncertainty(block, half)
-        facts.memory = _fresh(block, "memory", _memory)
         facts.open_files_ratio = readable(self._section(block, "files", _open_files_ratio))
         facts.ages = block.ages
         return facts
@@ -171,7 +182,7 @@ def _contained(
         return read(lines)
     except _OddError as odd:
         return Unreadable(f"'{name}': {odd}")
-    except (ValueError, IndexError, OverflowError, OSError):
+    except _ODD:
         return Unreadable(f"'{name}' reads {lines[0][:80]!r}")
 
 
