@@ -83,7 +83,8 @@ def test_a_search_for_nothing_finds_nothing():
 PIECES = st.sampled_from(
     ["a", "b", "ab", "abab", ".", r"\.", r"\s", r"\S", r"\d", r"\w", r"\b", " ", "1",
      "[ab]", "[^a]", "[^]a]", "[]a]", r"[^\s,]", "[1-3a]", "[^12]", "^", "$", "(a|b)",
-     "(abba|(?i:BaBa))", "(?i)", "(?i:B)", "a*", "b+", "a?", "a{1,2}", ".*", ".{1,3}", r"\s*", "(ab )?", "|"]
+     "(abba|(?i:BaBa))", "(?i)", "(?i:B)", "a*", "b+", "a?", "a{1,2}",
+     ".*", ".{1,3}", r"\s*", "(ab )?", "|"]
 )  # fmt: skip
 TEXTS = st.text(alphabet="aAbB .,123\t\r\x0b\x00", max_size=12)
 
