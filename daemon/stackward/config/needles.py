@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 LETTERS_MIN = 4
+GROUPS_MAX = 100
 # So many texts are spelled out where parts follow each other, and so many words are worth it.
 SPELLED_MAX = 24
 WORDS_MAX = 80
@@ -57,7 +58,7 @@ _NOTHING = frozenset({Needle("")})
 def needles(expression: str) -> Needles:
     """Words of which every text that is hit holds one; empty: none are known."""
     tokens = tokens_of(expression)
-    if tokens is None:
+    if tokens is None or expression.count("(") > GROUPS_MAX:
         return frozenset()
     reading = _Reading(tokens)
     best = _best(reading.choice(any_case=False))

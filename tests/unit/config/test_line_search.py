@@ -49,6 +49,10 @@ def test_a_word_that_every_hit_holds_is_looked_for_wherever_it_stands():
     assert not found("^Unable|cannot mount", HEAD + b"cannot moun")
 
 
+def test_groups_in_groups_without_end_are_read_as_they_are():
+    assert found("(" * 900 + "abcd" + ")" * 900, HEAD + b"abcd")
+
+
 def test_only_the_lines_between_two_places_are_looked_at():
     search = LineSearch([Wanted("^one|[0-9]x", None)])
     assert search.find(b"one\nthe one\n1x\n1x\n", 4, 15) == [(0, 12), (0, 15)]
