@@ -9,7 +9,7 @@ import sys
 import zlib
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -111,7 +111,7 @@ class Classifier:
     ) -> Iterator[Told]:
         """The same, of what is open already."""
         first = _first_block(stream, file)
-        beginning = _beginning(first)
+        beginning = first_lines(first)
         source = source or guess_source(beginning)
         if role is None and source in VM_SOURCES:
             role = guess_role(beginning)
@@ -134,7 +134,7 @@ class Classifier:
                 assembler: RecordAssembler | FileAssembler = RecordAssembler()
                 if source is not LogSource.CLOUD:
                     assembler = FileAssembler(source, read_at=written_at)
-                sieve = Sieve(self._signatures_for(source), role, assembler, _crash)
+                sieve = Sieve(self._signatures_for(source), role, assembler, crash)
                 sieve.may_shed = True
                 for data in _blocks(stream, _first_block(stream, file)):
                     telling = Telling()
@@ -163,7 +163,7 @@ class Classifier:
         self, source: LogSource, role: LogRole | None, written_at: datetime
     ) -> tuple[Sieve, FileAssembler]:
         assembler = FileAssembler(source, read_at=written_at)
-        return Sieve(self._signatures_for(source), role, assembler, _crash), assembler
+        return Sieve(self._signatures_for(source), role, assembler, crash), assembler
 
     def _told(
         self, file: str, sieve: Sieve, hits: Iterable[Hit], written_at: datetime
@@ -181,11 +181,21 @@ class Classifier:
         return self._signatures[source]
 
 
-def _beginning(first: bytes) -> list[str]:
+def whole_lines(file: str) -> Generator[bytes, None, None]:
+    """A file in blocks of whole lines, as all readers get them. UnreadableError ends it."""
+    try:
+        with _opened(file) as (stream, _):
+            yield from _blocks(stream, _first_block(stream, file))
+    except (OSError, EOFError, zlib.error) as error:
+        raise _unreadable(file, error) from error
+
+
+def first_lines(first: bytes) -> list[str]:
+    """So much of a first block as tells what a file is."""
     return first.decode("utf-8", "replace").splitlines()[:GUESS_LINES]
 
 
-def _crash(error: Exception) -> None:
+def crash(error: Exception) -> None:
     """No daemon has to go on here: a bug is to be seen."""
     raise error
 

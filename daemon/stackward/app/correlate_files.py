@@ -5,22 +5,35 @@ of any size in bounded memory. What the daemon would know of the VM is read from
 by hand: its name, its address, its host, and by how much each clock was wrong.
 """
 
-import gzip
-import zlib
-from collections import Counter
+import re
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache
-from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
-from stackward.app.classify import Classifier, UnreadableError
+from stackward.app.classify import (
+    SHORT_BYTES,
+    Classifier,
+    UnreadableError,
+    crash,
+    first_lines,
+    whole_lines,
+)
 from stackward.catalog.log_files import VM_SOURCES, FileAssembler, LogSource, guess_source
-from stackward.catalog.mentions import names_by_request, names_in, taught_in
+from stackward.catalog.mentions import (
+    lines_that_name,
+    lines_that_teach,
+    names_by_request,
+    names_in,
+    taught_in,
+)
 from stackward.catalog.records import Record
-from stackward.catalog.signatures import LogReading, SignatureSet
+from stackward.catalog.sieve import Sieve
+from stackward.catalog.signatures import Hit, SignatureSet
 from stackward.config.patterns import load_patterns
 from stackward.core.clues import clue_of
 from stackward.core.correlate import Scene, decide
@@ -33,8 +46,6 @@ from stackward.model.sighting import EventClass, Sighting
 from stackward.model.target import AgentState, CloudState, Target
 from stackward.observe.joining import Directory, Joined, Joiner
 
-GUESS_LINES = 400
-LINE_BYTES_MAX = 32 * 1024
 SERVER = "management server"
 NAMELESS = "the VM"  # no file says its name, nor that of another
 AFTER_TROUBLE = timedelta(minutes=5)
@@ -43,7 +54,7 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 # What a line says beyond these is no time, and there is room on both sides to reckon with.
 _TIMES = (datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC))
-_GZIP = b"\x1f\x8b"
+_STAMP = re.compile(rb"^(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d),\d{3} ", re.MULTILINE)
 
 
 _Said = TypeVar("_Said", Sighting, Record)
@@ -110,8 +121,10 @@ def _sorted(files: Sequence[str]) -> tuple[list[str], list[str]]:
     """Logs of management servers, and those of the VM, by what they say."""
     management, own = [], []
     for file in files:
-        first = [line.decode("utf-8", "replace") for line in islice(_lines(file), GUESS_LINES)]
-        source = guess_source(first)
+        if file == "-" or (Path(file).exists() and not Path(file).is_file()):
+            raise UnreadableError(f"{file}: is read several times, so it has to be a file")
+        with closing(whole_lines(file)) as blocks:
+            source = guess_source(first_lines(next(blocks, b"")))
         if source is LogSource.MANAGEMENT:
             management.append(file)
         elif source in VM_SOURCES:
@@ -119,20 +132,6 @@ def _sorted(files: Sequence[str]) -> tuple[list[str], list[str]]:
         else:
             raise UnreadableError(f"{file}: is the log of neither a management server nor a VM")
     return management, own
-
-
-def _lines(file: str) -> Iterator[bytes]:
-    """The lines of a file, each cut to a size that no log's line has."""
-    try:
-        with Path(file).open("rb") as raw:
-            is_packed = raw.read(2) == _GZIP
-            raw.seek(0)
-            stream = gzip.GzipFile(fileobj=raw) if is_packed else raw
-            while line := stream.readline(LINE_BYTES_MAX):
-                yield line.rstrip(b"\n")
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error) or "it cannot be read"
-        raise UnreadableError(f"{file}: {reason}") from error
 
 
 # --- whose logs they are --------------------------------------------------------------------------
@@ -150,13 +149,11 @@ class _Learned:
 def _learned(management: Sequence[str], own: Sequence[str]) -> _Learned:
     learned = _Learned()
     for files, names in ((own, learned.own), (management, learned.others)):
-        for line in (line for file in files for line in _lines(file)):
-            if b"-" not in line:
-                continue
-            text = line.decode("utf-8", "replace")
-            names.update(names_in(text))
-            if files is management and ("via: " in text or "name" in text):
-                learned.rows.update(taught_in(text))
+        for block in (block for file in files for block in whole_lines(file)):
+            names.update(name for line in lines_that_name(block) for name in names_in(line))
+            if files is management:
+                for line in lines_that_teach(block):
+                    learned.rows.update(taught_in(line))
     return learned
 
 
@@ -220,41 +217,70 @@ class _ManagementSide:
     def read(self, file: str) -> None:
         """Take one log; of a rotated one give the older first."""
         assembler = FileAssembler(LogSource.MANAGEMENT, read_at=_LATEST, zone=self._asked.zone)
-        reading, joined = LogReading(self._signatures, None), Joined()
-        joiner = Joiner(SERVER, self._directory)
-        for line in chain(_lines(file), (None,)):
-            record = assembler.end() if line is None else assembler.take(line)
-            if record is not None:
-                record = _timely(record)
-                sighting = reading.read(record, record.logged_at or _EPOCH)
-                if sighting is not None and not is_idle(sighting.event):
-                    joiner.take(record, sighting, self._asked.management_offset, joined)
-            for named in names_by_request(line or b""):
+        sieve = Sieve(self._signatures, None, assembler, crash)
+        joiner, lines, size = Joiner(SERVER, self._directory), 0, 0
+        for block in whole_lines(file):
+            self._hear(block)
+            names = deque(names_by_request(block))
+            sieve.is_in_haste = size > SHORT_BYTES
+            for hit in sieve.read(block, _EPOCH):
+                record, joined = hit.record or assembler.head(hit.line, hit.place), Joined()
+                while names and record and names[0].line <= record.line_start.offset - lines:
+                    joiner.note(names.popleft(), joined)
+                self._take(sieve, hit, record, joiner, joined)
+            joined = Joined()
+            for named in names:
                 joiner.note(named, joined)
-            if record is not None:
-                self._take(joined, record)
-                joined = Joined()
+            self._keep(joined, None)
+            lines, size = lines + block.count(b"\n"), size + len(block)
+        for hit in sieve.judged(assembler.close(), _EPOCH):
+            self._take(sieve, hit, hit.record, joiner, Joined())
 
-    def _take(self, joined: Joined, record: Record) -> None:
+    def _take(
+        self, sieve: Sieve, hit: Hit, record: Record | None, joiner: Joiner, joined: Joined
+    ) -> None:
+        if record is not None and not is_idle(hit.event):
+            record = _timely(record)
+            at = record.logged_at and self._true(record.logged_at)
+            sighting = sieve.tell(hit, at or _EPOCH)
+            if sighting is not None:
+                joiner.take(record, _timely(sighting), self._asked.management_offset, joined)
+        self._keep(joined, record)
+
+    def _keep(self, joined: Joined, record: Record | None) -> None:
         if joined.of_vms:
             self.timeline = keep(self.timeline, _within(joined.of_vms[_VM], self._asked))
-        at = record.logged_at
-        if at is None or not (joined.of_server or self._is_new_minute(at)):
-            return
+        if joined.of_server and record is not None and record.logged_at is not None:
+            self._fold(record.logged_at, lines=tuple(_within(joined.of_server, self._asked)))
+
+    def _hear(self, block: bytes) -> None:
+        """In which minutes the server spoke, of whatever."""
+        stamps = _STAMP.findall(block)
+        minutes = {stamp[:16]: stamp for stamp in reversed(stamps)}  # the first of each
+        ends = {stamp[:16]: stamp for stamp in stamps}
+        for stamp in sorted({*minutes.values(), *ends.values()}):
+            try:
+                at = datetime.fromisoformat(stamp.decode()).replace(tzinfo=self._asked.zone)
+            except ValueError:
+                continue
+            if _TIMES[0] < at < _TIMES[1]:
+                self._fold(at, spoke_at=self._true(at))
+
+    def _true(self, at: datetime) -> datetime:
+        return at.astimezone(UTC) - self._asked.management_offset
+
+    def _fold(
+        self, at: datetime, *, spoke_at: datetime | None = None, lines: tuple[LogLine, ...] = ()
+    ) -> None:
         event = ManagementLogTold(
             name=SERVER,
             is_followed=True,
             at=at,
             clock_offset=self._asked.management_offset,
-            spoke_at=at - self._asked.management_offset,
-            lines=tuple(_within(joined.of_server, self._asked)),
+            spoke_at=spoke_at,
+            lines=lines,
         )
         self.log = fold_management_log(self.log, event)
-
-    def _is_new_minute(self, at: datetime) -> bool:
-        spoke_in = self.log.spoke_in if self.log is not None else ()
-        minute = (at - self._asked.management_offset).replace(second=0, microsecond=0)
-        return not spoke_in or minute != spoke_in[-1]
 
 
 def _timely(said: _Said) -> _Said:

@@ -38,6 +38,7 @@ _TAUGHT_BACKWARDS = re.compile(r"\bname: (\S{1,200}) \(id:(\d{1,12})\)")
 # The same in whole lines as they stand in the log, where most name nobody.
 _NAME_BYTES = re.compile(rb"\b[sv]-\d{1,12}-\w{1,40}\b")
 _LOG_ID_BYTES = re.compile(rb"\(logid:([^)\n]{1,100})\)")
+_TEACHES_BYTES = re.compile(rb"\bvia: \d{1,12}\(|\{\"id\":\d|\[id = \d|\(id:\d")
 _VIA_BYTES = re.compile(rb"\bvia: (\d{1,12})\(([^)\s]{1,200})\)")
 
 
@@ -106,6 +107,24 @@ def names_by_request(lines: bytes) -> Iterator[Named]:
         if request is not None:
             names = names_in(lines[start:end].decode("utf-8", "replace"))
             yield Named(number, request[1].decode("utf-8", "replace"), names)
+
+
+def lines_that_name(lines: bytes) -> Iterator[str]:
+    """Those that name system VMs."""
+    return _lines_with(_NAME_BYTES, lines)
+
+
+def lines_that_teach(lines: bytes) -> Iterator[str]:
+    """Those in which names may stand beside rows of `host`."""
+    return _lines_with(_TEACHES_BYTES, lines)
+
+
+def _lines_with(pattern: re.Pattern[bytes], lines: bytes) -> Iterator[str]:
+    end = 0
+    while end >= 0 and (found := pattern.search(lines, end)) is not None:
+        start = lines.rfind(b"\n", 0, found.start()) + 1
+        end = lines.find(b"\n", found.end())
+        yield lines[start : None if end < 0 else end].decode("utf-8", "replace")
 
 
 def taught_in_lines(lines: bytes) -> Iterator[tuple[str, str]]:

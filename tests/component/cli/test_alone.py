@@ -312,8 +312,10 @@ def test_logs_of_nobody_and_files_that_are_not_there_are_told(shell, tmp_path):
     empty.write_text(f"{head} about s-1-VM\n{head} about v-2-VM\n")
     said = shell("logs", "correlate", empty)
     assert (said.code, "--vm" in said.err) == (Exit.USAGE, True)
-    said = shell("logs", "correlate", tmp_path / "none")
-    assert said.code == Exit.FAILED
+    os.mkfifo(tmp_path / "fifo")
+    for file in (tmp_path / "none", tmp_path / "fifo", tmp_path, "-"):
+        said = shell("logs", "correlate", empty, file)
+        assert said.code == Exit.FAILED
     assert "Traceback" not in said.err
     assert shell("logs", "correlate", empty, "--time-zone", "Nowhere").code == Exit.USAGE
 

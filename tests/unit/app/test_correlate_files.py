@@ -76,7 +76,7 @@ def write(folder: Path, scene: str, *, vm_ahead: int = 0, ms_ahead: int = 0, zon
     return [str(file) for file in files]
 
 
-@pytest.mark.parametrize("ahead", [(0, 0), (60, 0), (0, 60), (-60, 60)])
+@pytest.mark.parametrize("ahead", [(0, 0), (60, 0), (0, 60), (-60, 60), (60, -60)])
 @pytest.mark.parametrize("scene", SCENES)
 def test_each_cause_is_found_in_two_files_whatever_their_clocks(tmp_path, scene, ahead):
     vm, ms = ahead
