@@ -55,6 +55,8 @@ class LogTailSettings:
     one is read; whoever still has it open gets that long for a last line. `rotated_max`: how many
     files of each manner of rotation are looked at, the newest of them. The manners: `cloud.log.1`,
     `cloud.1.log`, and by date `cloud.log-20260101`, `cloud.log.2026-01-01`; as it is or with `.gz`.
+    `bulk_bytes`: how much is confirmed at once; it fills four chunks, each of which, with the line
+    begun before it, is one slice of the sieve.
     """
 
     path: str = "/var/log/cloud.log"
@@ -64,7 +66,7 @@ class LogTailSettings:
     rotated_max: int = 16
     bulk_bytes: int = 1_000_000
     line_bytes_max: int = 65536
-    chunk_bytes_max: int = 262144
+    chunk_bytes_max: int = 256_000
 
     @property
     def keepalive_interval(self) -> timedelta:
