@@ -135,12 +135,8 @@ class Sieve:
         last = self._head_before(data, size, first)
         odd = frozenset(_odd_lines(data))
         at = first
-        while self._is_storm and self.may_shed and not odd and at < last:
-            stop = self._step(data, at, last, STORM_STEP_BYTES)
-            if not (yield from self._flood(data, at, stop, seen_at)):
-                break
-            yield None
-            at = stop
+        if self.may_shed and not odd:
+            at = yield from self._flood(data, at, last, seen_at)
         for lines, begin, end in self._parts(data, at, last, odd):
             if lines:
                 yield from self._confirmed(data, at, lines, seen_at)
@@ -210,32 +206,69 @@ class Sieve:
 
     def _flood(
         self, data: bytes, start: int, stop: int, seen_at: datetime
-    ) -> Generator[Hit | None, None, bool]:
-        """The first and last of each class, the rest counted; False: here it is not so simple.
+    ) -> Generator[Hit | None, None, int]:
+        """The first and last of each class, the rest counted, as long as it storms and is simple.
 
-        It is if every line is a record of its own, and nothing echoes.
+        It is if every line is a record of its own, and nothing echoes. Returns where that ends.
         """
-        part = data[start:stop]
-        shapes = _SHAPE.findall(part.translate(_ZEROS))
-        if len(shapes) != part.count(b"\n"):
-            return False
-        lengths = [len(line) + 1 for line in part.split(b"\n")[:-1]]
-        starts = [*accumulate(lengths, initial=start)]
-        numbers = yield from self._numbers(data, starts, shapes)
-        counts = Counter(numbers)
-        self._is_storm = 2 * counts.pop(None, 0) < len(numbers)
-        kept = self._kept(numbers, counts)
-        if kept is None:
-            return False
-        begins = [starts[index] for index in kept]
-        places = self._assembler.places(data, start, begins)
-        self._assembler.pass_by(data, begins[-1] if begins else start, stop)
-        for index, begin, place in zip(kept, begins, places, strict=True):
+        starts: list[int] = []
+        numbers: list[int | None] = []
+        at = start
+        while self._is_storm and at < stop:
+            step = self._step(data, at, stop, STORM_STEP_BYTES)
+            shapes = _SHAPE.findall(data[at:step].translate(_ZEROS))
+            if len(shapes) != data.count(b"\n", at, step):
+                break
+            lengths = [len(line) + 1 for line in data[at : step - 1].split(b"\n")]
+            begins = [*accumulate(lengths, initial=at)]
+            found = yield from self._numbers(data, begins, shapes)
+            if any(number is not None and self._reading.is_echo(number) for number in {*found}):
+                break
+            starts += begins[:-1]
+            numbers += found
+            self._is_storm = 2 * found.count(None) < len(found)
+            at = step
+            yield None
+        passed = yield from self._firsts_and_lasts(data, start, starts, numbers, seen_at)
+        self._assembler.pass_by(data, passed, at)
+        return at
+
+    def _firsts_and_lasts(
+        self,
+        data: bytes,
+        at: int,
+        starts: Sequence[int],
+        numbers: Sequence[int | None],
+        seen_at: datetime,
+    ) -> Generator[Hit, None, int]:
+        """Of each class the first and the last hit; the others are counted, as `shed`.
+
+        The assembler is `at` this place; returns where it is now.
+        """
+        size = len(numbers)
+        lasts = dict(zip(numbers, range(size), strict=True))
+        firsts = dict(zip(reversed(numbers), range(size - 1, -1, -1), strict=True))
+        totals: Counter[EventClass] = Counter()
+        ends: dict[EventClass, tuple[int, int]] = {}
+        for number, count in Counter(numbers).items():
+            if number is None:
+                continue
+            event = self._reading.event_of(number)
+            first, last = ends.get(event, (size, 0))
+            ends[event] = min(first, firsts[number]), max(last, lasts[number])
+            totals[event] += count
+        kept = {event: {*both} for event, both in ends.items()}
+        totals.subtract({event: len(both) for event, both in kept.items()})
+        self.shed += totals
+        indexes = sorted(index for both in kept.values() for index in both)
+        begins = [starts[index] for index in indexes]
+        places = self._assembler.places(data, at, begins)
+        for index, begin, place in zip(indexes, begins, places, strict=True):
             line, number = _LINE.match(data, begin), numbers[index]
             assert line is not None
             assert number is not None
             yield self._reading.hit(number, line[1], seen_at, line, place)
-        return True
+        return begins[-1] if begins else at
 
     def _numbers(
         self, data: bytes, starts: Sequence[int], shapes: list[_Shape]
@@ -254,29 +287,6 @@ class Sieve:
             among = () if marks is None else marks.get(end)
             numbers[index] = self._number(shapes[index], message, among)
         return numbers
-
-    def _kept(self, numbers: Sequence[int | None], counts: Counter[int | None]) -> list[int] | None:
-        """Of each class the first and the last line; the others are counted, as `shed`.
-
-        None: one of them is an echo.
-        """
-        size = len(numbers)
-        lasts = dict(zip(numbers, range(size), strict=True))
-        firsts = dict(zip(reversed(numbers), range(size - 1, -1, -1), strict=True))
-        totals: Counter[EventClass] = Counter()
-        ends: dict[EventClass, tuple[int, int]] = {}
-        for number, count in counts.items():
-            assert number is not None
-            event = self._reading.plain_event(number)
-            if event is None:
-                return None
-            first, last = ends.get(event, (size, 0))
-            ends[event] = min(first, firsts[number]), max(last, lasts[number])
-            totals[event] += count
-        kept = {event: {*both} for event, both in ends.items()}
-        totals.subtract({event: len(both) for event, both in kept.items()})
-        self.shed += totals
-        return sorted(index for both in kept.values() for index in both)
 
     def _number(self, shape: _Shape, message: bytes, among: Collection[int] | None) -> int | None:
         """The signature that counts for a message of this shape, looked up if it is known.

@@ -243,10 +243,13 @@ class LogReading:
             event = self._event(signature, stamp, seen_at)
         return Hit(signature, event, None, line, place)
 
-    def plain_event(self, number: int) -> EventClass | None:
-        """The class of what this signature hits; None: it is an echo."""
-        signature = self._signatures.signatures[number]
-        return None if signature.echoes else signature.event
+    def is_echo(self, number: int) -> bool:
+        """True if what this signature hits takes the class of another hit."""
+        return bool(self._signatures.signatures[number].echoes)
+
+    def event_of(self, number: int) -> EventClass:
+        """The class of what this signature hits, unless it is an echo."""
+        return self._signatures.signatures[number].event
 
     def allowed(self, log_format: LogFormat, level: str | None) -> Sequence[bool]:
         """Which signatures are for such records at all."""
