@@ -25,8 +25,9 @@ from stackward.catalog.log_files import (
     guess_role,
     guess_source,
 )
+from stackward.catalog.log_lines import slices
 from stackward.catalog.records import RecordAssembler
-from stackward.catalog.sieve import Sieve, slices
+from stackward.catalog.sieve import Sieve
 from stackward.catalog.signatures import Hit, LogRole, SignatureSet
 from stackward.catalog.telling import Telling
 from stackward.config.patterns import load_patterns

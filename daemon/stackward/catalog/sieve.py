@@ -23,49 +23,33 @@ from datetime import datetime, tzinfo
 from itertools import accumulate, repeat
 from typing import Protocol
 
-from stackward.catalog.records import LogFormat, Record
+from stackward.catalog.log_lines import (
+    FORMATS,
+    LINE,
+    ZEROS,
+    Shape,
+    head_at,
+    odd_lines,
+    shapes_of,
+    text_of,
+)
+from stackward.catalog.records import Record
 from stackward.catalog.signatures import Hit, LogReading, SignatureSet
 from stackward.model.guest import LogPosition
 from stackward.model.sighting import EventClass, Sighting
 
-# Shorter than RecordLimits.message_chars_max: nothing of such a line is cut.
-LINE_BYTES_TRUSTED = 8000
 # So many lines that hit, of one look, may be a storm.
 STORM_LINES_MIN = 40
 # What is known of messages that differ in their digits only, while there is a storm.
 SHAPES_MAX = 500
 SHAPE_BYTES_MAX = 1000
-SLICE_BYTES_MAX = 256 * 1024
 STEP_BYTES = 32 * 1024
 STORM_STEP_BYTES = 64 * 1024
 TURN_LINES = 50  # so many are asked for one by one before others have their turn
-SLICE_LINES_MAX = 1500
 
-# A head that both assemblers read alike, with more than a blank behind its thread, which ends at
-# the first bracket before a blank.
-_HEAD_BYTES = (
-    rb"(\d{4}-\d\d-\d\d([ T])\d\d:\d\d:\d\d,\d{3}) (TRACE|DEBUG|INFO|WARN|ERROR|FATAL) ++"
-    rb"\[[^\]\n]*+\] \([^)\n]*+\)(?:(?! )[^)\n]*+\))*+ (?:\(logid:[^)\n]*+\) )?(?!\(logid:)"
-)
-_HEAD = re.compile(_HEAD_BYTES)
-_LINE = re.compile(_HEAD_BYTES + rb"([^\n]*+)\n")
-# The same where every digit is a zero. It may run on over ends of lines, which is quicker: where it
-# hits as often as there are lines it did not.
-_SHAPE = re.compile(
-    rb"^0000-00-00([ T])00:00:00,000 "
-    + _HEAD_BYTES.partition(rb",\d{3}) ")[2].replace(rb"\n]*+", b"]*+").replace(rb"\n]++", b"]++")
-    + rb"(.*+)\n",
-    re.MULTILINE,
-)
-_ZEROS = bytes.maketrans(b"123456789", b"000000000")
-_Shape = tuple[bytes, bytes, bytes]
-"""What marks its time, level and message, with zeros for digits."""
 # In place of its signature: nobody asked yet, nobody asked whether digits matter, they do.
 _NOT_ASKED, _SEEN_ONCE, _VARIES = -1, -2, -3
 _UNSURE = frozenset({_NOT_ASKED, _SEEN_ONCE, _VARIES})
-_FORMATS = {b" ": LogFormat.LOG4J1, b"T": LogFormat.LOG4J2}
-LINE_FORMATS = frozenset(_FORMATS.values())
-_NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
 
 class Assembler(Protocol):
@@ -109,7 +93,7 @@ class Sieve:
         self._reading = LogReading(signatures, role, assembler.zone)
         self._broken = broken
         self._allowed: dict[tuple[bytes, bytes], Sequence[bool]] = {}
-        self._known: dict[_Shape, int | None] = {}
+        self._known: dict[Shape, int | None] = {}
         self._is_storm = False
         self.is_in_haste = True
         self.may_shed = False
@@ -133,7 +117,7 @@ class Sieve:
             return
         yield from self.judged(assembler.close(), seen_at)
         last = self._head_before(data, size, first)
-        odd = frozenset(_odd_lines(data))
+        odd = frozenset(odd_lines(data))
         at = first
         if self.may_shed and not odd:
             at = yield from self._flood(data, at, last, seen_at)
@@ -176,8 +160,8 @@ class Sieve:
         stamp, mark, level, message = hit.found.groups()
         return Record(
             line_start=self._assembler.position(hit.place),
-            format=_FORMATS[mark],
-            message=_text(message),
+            format=FORMATS[mark],
+            message=text_of(message),
             logged_at=self._reading.time_of(stamp),
             level=level.decode(),
         )
@@ -216,8 +200,8 @@ class Sieve:
         at = start
         while self._is_storm and at < stop:
             step = self._step(data, at, stop, STORM_STEP_BYTES)
-            shapes = _SHAPE.findall(data[at:step].translate(_ZEROS))
-            if len(shapes) != data.count(b"\n", at, step):
+            shapes = shapes_of(data[at:step])
+            if shapes is None:
                 break
             lengths = [len(line) + 1 for line in data[at : step - 1].split(b"\n")]
             begins = [*accumulate(lengths, initial=at)]
@@ -264,14 +248,14 @@ class Sieve:
         begins = [starts[index] for index in indexes]
         places = self._assembler.places(data, at, begins)
         for index, begin, place in zip(indexes, begins, places, strict=True):
-            line, number = _LINE.match(data, begin), numbers[index]
+            line, number = LINE.match(data, begin), numbers[index]
             assert line is not None
             assert number is not None
             yield self._reading.hit(number, line[1], seen_at, line, place)
         return begins[-1] if begins else at
 
     def _numbers(
-        self, data: bytes, starts: Sequence[int], shapes: list[_Shape]
+        self, data: bytes, starts: Sequence[int], shapes: list[Shape]
     ) -> Generator[None, None, list[int | None]]:
         """The signature that counts for each of these lines, None for none."""
         numbers = [*map(self._known.get, shapes, repeat(_NOT_ASKED))]
@@ -288,7 +272,7 @@ class Sieve:
             numbers[index] = self._number(shapes[index], message, among)
         return numbers
 
-    def _number(self, shape: _Shape, message: bytes, among: Collection[int] | None) -> int | None:
+    def _number(self, shape: Shape, message: bytes, among: Collection[int] | None) -> int | None:
         """The signature that counts for a message of this shape, looked up if it is known.
 
         `among` is what may hit; empty: anything, None: nothing.
@@ -305,7 +289,7 @@ class Sieve:
             self._known[shape] = _SEEN_ONCE
         elif known == _SEEN_ONCE:
             assert self._search is not None
-            self._known[shape] = _VARIES if self._search.varies(_text(zeros)) else number
+            self._known[shape] = _VARIES if self._search.varies(text_of(zeros)) else number
         return number
 
     def _marked_parts(
@@ -317,7 +301,7 @@ class Sieve:
             if end <= at:
                 continue
             begin = data.rfind(b"\n", at, end - 1) + 1 or at
-            line = None if end in odd else _LINE.match(data, begin)
+            line = None if end in odd else LINE.match(data, begin)
             if line is not None and self._is_head(data, end):
                 lines.append((line, among))
                 at = end
@@ -334,7 +318,7 @@ class Sieve:
         lines: list[_Line] = []
         at = start
         while at < last:
-            line = _LINE.match(data, at)
+            line = LINE.match(data, at)
             if line is not None and line.end() not in odd:
                 lines.append((line, ()))
                 at = line.end()
@@ -361,7 +345,7 @@ class Sieve:
                 allowed = known.get((mark, level)) or self._allow(mark, level)
                 number = self._asked(message, allowed, among)
             else:
-                number = self._number((mark, level, message.translate(_ZEROS)), message, ())
+                number = self._number((mark, level, message.translate(ZEROS)), message, ())
             if number is not None:
                 hits += 1
                 yield hit(number, stamp, seen_at, line, place)
@@ -369,13 +353,13 @@ class Sieve:
         self._is_storm = is_storm and 2 * hits > len(lines)
 
     def _allow(self, mark: bytes, level: bytes) -> Sequence[bool]:
-        allowed = self._allowed[mark, level] = self._reading.allowed(_FORMATS[mark], level.decode())
+        allowed = self._allowed[mark, level] = self._reading.allowed(FORMATS[mark], level.decode())
         return allowed
 
     def _asked(self, message: bytes, allowed: Sequence[bool], among: Collection[int]) -> int | None:
         """The signature that counts by what RE2 says. `among` is what may hit; empty: anything."""
         try:
-            return self._reading.recognise_message(allowed, _text(message), sorted(among) or None)
+            return self._reading.recognise_message(allowed, text_of(message), sorted(among) or None)
         except Exception as error:  # the wall round one log record
             self._broken(error)
             return None
@@ -384,7 +368,7 @@ class Sieve:
         """True if a record begins here whatever stands before it."""
         if data[start] in b" \t\r\n":
             return False
-        if _head_at(data, start) is not None:
+        if head_at(data, start) is not None:
             return True
         return self._assembler.begins(data[start : data.index(b"\n", start)])
 
@@ -420,44 +404,3 @@ class Sieve:
         for number, end in self._search.find(data, start, stop):
             marks.setdefault(end, set()).add(number)
         return {**marks}
-
-
-def _text(message: bytes) -> str:
-    return message.rstrip(b"\r").decode("ascii")
-
-
-def slices(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Whole lines in pieces that are read in a few milliseconds, whatever they are.
-
-    Where each begins and ends, and how many lines it holds.
-    """
-    start, size = 0, len(data)
-    while start < size:
-        end = data.rfind(b"\n", start, start + SLICE_BYTES_MAX) + 1
-        end = end or data.index(b"\n", start) + 1
-        while (lines := data.count(b"\n", start, end)) > SLICE_LINES_MAX:
-            end = data.rfind(b"\n", start, (start + end) // 2) + 1
-        yield start, end, lines
-        start = end
-
-
-def _head_at(data: bytes, start: int) -> re.Match[bytes] | None:
-    head = _HEAD.match(data, start)
-    return head if head is not None and head.end() - start < LINE_BYTES_TRUSTED else None
-
-
-def _odd_lines(data: bytes) -> Iterator[int]:
-    """The ends of the lines that only the slow way reads rightly."""
-    size, at = len(data), 0
-    while size - at > LINE_BYTES_TRUSTED:
-        end = data.rfind(b"\n", at, at + LINE_BYTES_TRUSTED) + 1
-        if not end:
-            end = data.index(b"\n", at) + 1
-            yield end
-        at = end
-    if data.isascii():
-        return
-    at = 0
-    while (found := _NOT_ASCII.search(data, at)) is not None:
-        at = data.index(b"\n", found.start()) + 1
-        yield at

@@ -23,8 +23,8 @@ from functools import cached_property
 import hyperscan
 import re2
 
+from stackward.catalog.log_lines import LINE_FORMATS
 from stackward.catalog.records import LogFormat
-from stackward.catalog.sieve import LINE_FORMATS
 from stackward.catalog.signatures import Marks
 from stackward.config.needles import Needle, needles
 from stackward.config.shapes import shapes_of

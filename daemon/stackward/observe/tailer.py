@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from stackward.catalog.log_lines import slices
 from stackward.catalog.records import RecordAssembler
-from stackward.catalog.sieve import Sieve, slices
+from stackward.catalog.sieve import Sieve
 from stackward.catalog.signatures import Hit, SignatureSet
 from stackward.catalog.telling import Telling
 from stackward.core.state import LogMemory
