@@ -26,6 +26,7 @@ from stackward.errors import (
     Unreachable,
 )
 from stackward.transports.ssh_channels import Conversation
+from stackward.transports.ssh_limits import Deadlines
 from stackward.transports.ssh_places import JUMP_LEGS, Place, told
 from stackward.transports.ssh_settings import (
     CIPHERS,
@@ -56,7 +57,8 @@ STDERR_BYTES_MAX = 200
 class _Greeter(asyncssh.SSHClient):
     """Notes how far a login came, which key was shown, and why the connection ended."""
 
-    def __init__(self, *, trusts_any_key: bool) -> None:
+    def __init__(self, deadlines: Deadlines, *, trusts_any_key: bool) -> None:
+        self._deadlines = deadlines
         self._trusts_any_key = trusts_any_key
         self.on_tcp: Callable[[], None] = lambda: None
         self.on_lost: Callable[[Exception | None], None] = lambda _: None
@@ -67,7 +69,7 @@ class _Greeter(asyncssh.SSHClient):
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         spare_ignored_packets(conn)
         spare_packet_logs(conn)
-        spare_keepalive_timers(conn)
+        spare_keepalive_timers(conn, self._deadlines)
         take_data_quickly(conn)
         self.has_tcp = True
         self.on_tcp()
@@ -265,6 +267,7 @@ class SshDoor:
     def __init__(self, settings: SshSettings, dice: Random) -> None:
         asyncssh.set_log_level(logging.WARNING)  # it tells every connection at INFO
         spare_key_schedules(asyncssh.encryption)
+        self.deadlines = Deadlines()  # of questions and keep-alives, also of whoever logs in here
         self._settings = settings
         self._dice = dice
         mistakes: list[ConfigMistake] = []
@@ -306,7 +309,7 @@ class SshDoor:
         way, _ = await self._log_in(
             place,
             deadline,
-            _Greeter(trusts_any_key=False),
+            _Greeter(self.deadlines, trusts_any_key=False),
             keys=self._jump_keys,
             known_hosts=_matcher(known_hosts, {place.alias, place.address}),
             username=self._settings.jump_user,
@@ -332,7 +335,7 @@ class SshDoor:
         way, key = await self._log_in(
             place,
             deadline,
-            _Greeter(trusts_any_key=not trusted),
+            _Greeter(self.deadlines, trusts_any_key=not trusted),
             jump=jump,
             keys=self._vm_keys,
             known_hosts=(trusted, [], []),

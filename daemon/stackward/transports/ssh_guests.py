@@ -35,7 +35,7 @@ from stackward.model.target import HypervisorHost, Target
 from stackward.ports import Clock, HostKeys, Log
 from stackward.transports.ssh import SshDoor, SshWay
 from stackward.transports.ssh_channels import CommandChannel, FactChannel, LoopKit, TailChannel
-from stackward.transports.ssh_limits import Deadlines, turn
+from stackward.transports.ssh_limits import turn
 from stackward.transports.ssh_pool import Jump, Pool, Vm
 from stackward.transports.ssh_settings import SshSettings
 
@@ -69,7 +69,6 @@ class SshGuests:
         self._pool = Pool(settings, clock, dice)
         self._turns = asyncio.Semaphore(settings.handshakes_max)
         self._first_use = asyncio.Lock()
-        self._deadlines = Deadlines()
 
     async def ask(
         self, target: Target, host: HypervisorHost | None, tick: int, *, timeout: float
@@ -166,7 +165,7 @@ class SshGuests:
         facts = FactChannel(
             vm.place.said,
             self._clock,
-            self._deadlines,
+            self._door.deadlines,
             self._facts,
             self._loop,
             self._settings.block_bytes_max,

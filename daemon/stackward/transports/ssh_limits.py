@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from math import ceil
 from random import Random
 from typing import Protocol
 
@@ -72,50 +73,66 @@ def _unsent(error: TransportError, text: str) -> TransportError:
             return Unreachable(text, leg=error.leg, maybe_sent=False)
 
 
+STEP_SECONDS = 0.25
+
+
 class GivesUp(Protocol):
     """Who waits for something until a deadline."""
 
     def give_up(self) -> None:
-        """The deadline has come."""
+        """The deadline has come; in the same moment it may have been dropped."""
         ...
 
 
 class Deadlines:
-    """Deadlines of which most are never reached: one timer for all who wait, not one for each."""
+    """Deadlines of which most are never reached: one timer for all who wait, not one for each.
 
-    __slots__ = ("_due", "_timer", "_waiting")
+    They are kept in steps of a quarter of a second: none is called before its time, and some are
+    called by so much later.
+    """
+
+    __slots__ = ("_next", "_step_of", "_steps", "_timer")
 
     def __init__(self) -> None:
-        self._waiting: dict[GivesUp, float] = {}
+        self._steps: dict[int, dict[GivesUp, None]] = {}
+        self._step_of: dict[GivesUp, int] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0
+        self._next = 0  # the step that the timer is set to
 
     def add(self, who: GivesUp, deadline: float) -> None:
-        """Call `who.give_up` at this loop time, unless it is dropped before."""
-        self._waiting[who] = deadline
-        if self._timer is None or deadline < self._due:
-            self._wake_at(deadline)
+        """Call `who.give_up` soon after this loop time, unless it is dropped before."""
+        step = ceil(deadline / STEP_SECONDS)
+        self.drop(who)
+        self._step_of[who] = step
+        waiting = self._steps.get(step)
+        if waiting is None:
+            waiting = self._steps[step] = {}
+            if self._timer is None or step < self._next:
+                self._wake_at(step)
+        waiting[who] = None
 
     def drop(self, who: GivesUp) -> None:
-        """It waits no longer. The timer runs on: it is looked at when it is due."""
-        self._waiting.pop(who, None)
+        """It waits no longer. The timer runs on: when it is due, it finds nobody."""
+        step = self._step_of.pop(who, None)
+        if step is not None:
+            del self._steps[step][who]
 
-    def _wake_at(self, due: float) -> None:
+    def _wake_at(self, step: int) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._due = due
-        self._timer = asyncio.get_running_loop().call_at(due, self._look)
+        self._next = step
+        self._timer = asyncio.get_running_loop().call_at(step * STEP_SECONDS, self._look)
 
     def _look(self) -> None:
         self._timer = None
-        # A loop counts milliseconds: it may wake up a little early.
-        reached = [who for who, due in self._waiting.items() if due <= self._due]
+        reached = tuple(self._steps.pop(self._next, ()))
         for who in reached:
-            del self._waiting[who]
-        if self._waiting:
-            self._wake_at(min(self._waiting.values()))
+            del self._step_of[who]
+        if self._steps:
+            self._wake_at(min(self._steps))
+        loop = asyncio.get_running_loop()
         for who in reached:
-            who.give_up()
+            loop.call_soon(who.give_up)  # each for itself: one that fails must not cost the others
 
 
 @asynccontextmanager

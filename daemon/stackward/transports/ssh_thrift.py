@@ -11,6 +11,15 @@ from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from stackward.transports.ssh_limits import Deadlines
+
+KEEPALIVE_PARTS = (
+    "_reset_keepalive_timer",
+    "_set_keepalive_timer",
+    "_cancel_keepalive_timer",
+    "_keepalive_timer_callback",
+)
+
 _MSG_IGNORE = 2  # RFC 4253, 12
 _TAG_BYTES = 16
 
@@ -39,33 +48,55 @@ def _say_nothing(*_: object) -> None:
     pass
 
 
-def spare_keepalive_timers(connection: Any) -> None:
-    """Let a keep-alive timer run out and look then, where the library starts a new one per packet.
+def spare_keepalive_timers(connection: Any, deadlines: Deadlines) -> None:
+    """Look when a keep-alive is due, where the library starts a new timer for each packet.
 
-    When one is sent stays as it was: so long after the last bytes were heard.
+    One is sent when so long nothing was heard, as before, or up to one step of `deadlines` later.
     """
-    is_known = hasattr(connection, "_reset_keepalive_timer") and hasattr(
-        connection, "_keepalive_timer_callback"
-    )
-    if not is_known:
-        return
-    loop = asyncio.get_running_loop()
-    ask: Callable[[], None] = connection._keepalive_timer_callback
-    heard_at = loop.time()
+    if all(hasattr(connection, part) for part in KEEPALIVE_PARTS):
+        watch = _KeepAlive(connection, deadlines)
+        connection._reset_keepalive_timer = watch.note_data
+        connection._set_keepalive_timer = watch.start
+        connection._cancel_keepalive_timer = watch.end
 
-    def note() -> None:
-        nonlocal heard_at
-        heard_at = loop.time()
 
-    def when_due() -> None:
-        rest = heard_at + connection._keepalive_interval - loop.time()
-        if rest <= 0:
-            ask()
+class _KeepAlive:
+    """In the place of the library's timer; what is done when it is due remains the library's."""
+
+    def __init__(self, connection: Any, deadlines: Deadlines) -> None:
+        self._connection = connection
+        self._deadlines = deadlines
+        self._now = asyncio.get_running_loop().time
+        self._heard_at = self._now()
+        self._is_over = False
+
+    def start(self) -> None:
+        """Count from now on."""
+        self._heard_at = self._now()
+        self._wait()
+
+    def note_data(self) -> None:
+        """Something was heard: this comes with every packet."""
+        self._heard_at = self._now()
+
+    def end(self) -> None:
+        """The connection is gone."""
+        self._is_over = True
+        self._deadlines.drop(self)
+
+    def give_up(self) -> None:
+        """The time is over if nothing was heard in it."""
+        if self._is_over:
+            return
+        if self._now() - self._heard_at >= self._connection._keepalive_interval:
+            self._connection._keepalive_timer_callback()
         else:
-            connection._keepalive_timer = loop.call_later(rest, when_due)
+            self._wait()
 
-    connection._reset_keepalive_timer = note
-    connection._keepalive_timer_callback = when_due
+    def _wait(self) -> None:
+        interval = self._connection._keepalive_interval
+        if interval:
+            self._deadlines.add(self, self._heard_at + interval)
 
 
 def spare_key_schedules(encryption: Any) -> None:
