@@ -267,7 +267,7 @@ class SshDoor:
     def __init__(self, settings: SshSettings, dice: Random) -> None:
         asyncssh.set_log_level(logging.WARNING)  # it tells every connection at INFO
         spare_key_schedules(asyncssh.encryption)
-        self.deadlines = Deadlines()  # of questions and for keep-alive, also of whoever logs in here
+        self.deadlines = Deadlines()  # of questions and keep-alive, also of whoever logs in here
         self._settings = settings
         self._dice = dice
         mistakes: list[ConfigMistake] = []
