@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import random
@@ -402,6 +403,8 @@ async def follow(folder: Path, file: Path, times: int) -> dict:
         async with running(tailer.run):
             while not tailer.positions:  # noqa: ASYNC110  nobody tells
                 await asyncio.sleep(0.01)
+            gc.collect()
+            gc.freeze()  # as the daemon does once its fleet is connected
             with log.open("ab") as out:
                 copy = await asyncio.create_subprocess_exec("cat", *[file] * times, stdout=out)
             meter.start()
