@@ -403,8 +403,6 @@ async def follow(folder: Path, file: Path, times: int) -> dict:
         async with running(tailer.run):
             while not tailer.positions:  # noqa: ASYNC110  nobody tells
                 await asyncio.sleep(0.01)
-            gc.collect()
-            gc.freeze()  # as the daemon does once its fleet is connected
             with log.open("ab") as out:
                 copy = await asyncio.create_subprocess_exec("cat", *[file] * times, stdout=out)
             meter.start()
@@ -434,6 +432,8 @@ class HoldMeter:
         self._run = asyncio.events.Handle._run  # noqa: SLF001  no other place sees every callback
 
     def start(self) -> None:
+        gc.collect()
+        gc.freeze()  # as the daemon does once its fleet is connected
         run = self._run
 
         def timed(handle: asyncio.Handle) -> None:
