@@ -36,7 +36,7 @@ from stackward.transports.ssh_settings import (
     KeySource,
     SshSettings,
 )
-from stackward.transports.ssh_stream import take_data_quickly
+from stackward.transports.ssh_stream import send_data_quickly, take_data_quickly
 from stackward.transports.ssh_thrift import (
     spare_ignored_packets,
     spare_keepalive_timers,
@@ -101,6 +101,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
         spare_packet_logs(chan)
+        send_data_quickly(chan)
         self._conversation.opened(chan)
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
@@ -238,6 +239,7 @@ class _Tunnel:
         self._end_late_channels()
         channel = self._connection.create_tcp_channel()
         spare_packet_logs(channel)
+        send_data_quickly(channel)
         try:
             session = await channel.connect(session_factory, remote_host, remote_port, "", 0)
         except asyncio.CancelledError:

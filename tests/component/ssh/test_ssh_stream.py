@@ -2,16 +2,19 @@
 
 import asyncio
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import asyncssh
 import pytest
 from asyncssh.encryption import get_encryption
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stackward.errors import Unreachable
-from stackward.transports.ssh_stream import MSG_CHANNEL_DATA, DataPackets
+from stackward.model.target import SshRoute
+from stackward.transports.ssh_stream import MSG_CHANNEL_DATA, DataPackets, send_data_quickly
 from tests.component.ssh.servers import PATIENCE, FakeJump, FakeVm
 
 KEY, NONCE, WINDOW = os.urandom(32), os.urandom(12), 300
@@ -58,6 +61,59 @@ async def test_a_stream_comes_whole_while_keys_are_changed(cloud):
     assert client._recv_encryption is not first_keys
     assert client._recv_pkthdr.__self__.taken > len(text) / 32768
     await chunks.aclose()
+
+
+async def test_what_is_written_goes_by_the_short_way_but_for_keys_that_are_due(cloud):
+    jump = await cloud.start_jump(FakeJump())
+    vm = await cloud.start_vm(FakeVm("s-1-VM"))
+    guests = cloud.guests()
+    await guests.ask(vm.target, jump.host, 1, timeout=PATIENCE)
+    client = client_of(guests, vm, jump.host)
+    outer = guests._pool.vm(vm.target, jump.host).jump.way._connection
+    channels = [*client._channels.values(), *outer._channels.values()]
+    assert len(channels) == 2
+    writers = [channel.write.__self__ for channel in channels]
+    before = [writer.sent for writer in writers]
+    for tick in range(2, 7):
+        await guests.ask(vm.target, jump.host, tick, timeout=PATIENCE)
+    assert [writer.sent for writer in writers] == [5 + sent for sent in before]
+    # Now keys are due for each packet or two: the library exchanges them, and nothing is lost.
+    keys = {id(one): one for one in (client._send_encryption, outer._send_encryption)}
+    client._rekey_bytes = outer._rekey_bytes = 100
+    for tick in range(7, 27):
+        block = await guests.ask(vm.target, jump.host, tick, timeout=PATIENCE)
+        assert block.tick == tick
+        keys |= {id(one): one for one in (client._send_encryption, outer._send_encryption)}
+    assert len(keys) > 4
+    client._rekey_bytes = outer._rekey_bytes = 1 << 30
+    client._rekey_time = outer._rekey_time = 0.0
+    last = (client._send_encryption, outer._send_encryption)
+    for tick in (27, 28):
+        await guests.ask(vm.target, jump.host, tick, timeout=PATIENCE)
+    assert client._send_encryption is not last[0]
+    assert outer._send_encryption is not last[1]
+
+
+async def test_more_than_the_window_takes_waits_for_it(cloud):
+    async def swallow(vm, process):
+        while await process.stdin.read(1 << 16):
+            await asyncio.sleep(0)
+
+    vm = await cloud.start_vm(FakeVm("s-1-VM", behaviour=swallow))
+    guests = cloud.guests()
+    place = guests._pool.vm(replace(vm.target, route=SshRoute.DIRECT), None)
+    way = await guests._way(place, asyncio.get_running_loop().time() + PATIENCE)
+    channel, _ = await way._connection.create_session(asyncssh.SSHClientSession, "x", encoding=None)
+    send_data_quickly(channel)
+    window = channel._send_window
+    for _ in range(4):
+        channel.write(bytes(window))
+    assert channel.write.__self__.sent == 0  # a packet is smaller than that
+    async with asyncio.timeout(PATIENCE):
+        while channel.get_write_buffer_size():
+            await asyncio.sleep(0.01)
+    channel.write(b"short")
+    assert channel.write.__self__.sent == 1
 
 
 async def test_a_packet_that_was_changed_on_its_way_ends_the_connection(cloud):
