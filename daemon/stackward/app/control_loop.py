@@ -46,6 +46,9 @@ from stackward.ports import Clock, DemotionSwitch, Log, PauseSwitch
 EVENTS_PER_SLICE = 50
 JUDGED_PER_SLICE = 50
 TAKE_EVERY_SECONDS = 0.2
+# So far behind the poll slots (observe/prober.py) most answers are there, and what they are made of
+# is still near the processor.
+TAKE_BEHIND_SECONDS = 0.03
 VISIT_EVERY = timedelta(seconds=20)
 # Slewing is gentler than this between two rounds, and evidence bears as much (core/evidence.py).
 CLOCK_JUMP = timedelta(seconds=5)
@@ -123,8 +126,7 @@ class ControlLoop:
             now = self._clock.monotonic()
             if now >= until:
                 return
-            # Half a beat behind the poll slots (observe/prober.py): then the answers are there.
-            pause = until_beat(now + TAKE_EVERY_SECONDS / 2, TAKE_EVERY_SECONDS)
+            pause = until_beat(now - TAKE_BEHIND_SECONDS, TAKE_EVERY_SECONDS)
             await self._clock.sleep(0 if len(self._inbox) else min(until - now, pause))
 
     def _fold(self, event: Event, now: datetime) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stackward.act.recovery import recover
+from stackward.app.huge_pages import use_huge_pages
 from stackward.app.wiring import House, build, build_web, open_journal, system_clock
 from stackward.config.load import Configuration, load_configuration
 from stackward.core.snapshot import Snapshot
@@ -249,6 +250,7 @@ class Daemon:
                 gc.collect()
                 gc.freeze()
                 blocks = sys.getallocatedblocks()
+                await asyncio.to_thread(use_huge_pages)
 
     async def _note(self, journal: SqliteJournal, kind: EntryKind, text: str) -> None:
         try:
