@@ -45,7 +45,7 @@ from stackward.ports import Clock, DemotionSwitch, Log, PauseSwitch
 # Between two slices everybody else has a turn: a listing of a large fleet comes in one go.
 EVENTS_PER_SLICE = 50
 JUDGED_PER_SLICE = 50
-TAKE_EVERY_SECONDS = 0.2
+TAKE_EVERY_SECONDS = 0.4
 # So far behind the poll slots (observe/prober.py) most answers are there, and what they are made of
 # is still near the processor.
 TAKE_BEHIND_SECONDS = 0.03

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from stackward.ports import Clock
 
-EVERY_SECONDS = 0.1
-SAMPLES_KEPT = 400  # 40 s: what a scrape sees is of now, not of the start
+EVERY_SECONDS = 0.2
+SAMPLES_KEPT = 200  # 40 s: what a scrape sees is of now, not of the start
 
 
 def until_beat(now: float, every: float) -> float:

@@ -27,8 +27,8 @@ from stackward.ports import Guests
 
 # To wake up costs as much as to ask: a few polls share each wake-up. But not so many that whoever
 # else waits for the loop would notice.
-SLOT_SECONDS_MAX = 0.2
-SLOT_POLLS = 10
+SLOT_SECONDS_MAX = 0.4
+SLOT_POLLS = 20
 PATIENCE_SECONDS = 5.0  # beyond a question's own deadline
 LIMIT_MOVED_BY = 4  # intervals
 
@@ -93,7 +93,7 @@ class Prober:
     def _slot_for(self, fleet: int) -> float:
         """How far apart the moments are at which polls begin, for a fleet of this size."""
         interval = self._settings.interval_seconds
-        return min(SLOT_SECONDS_MAX, interval / 50, SLOT_POLLS * interval / max(1, fleet))
+        return min(SLOT_SECONDS_MAX, interval / 25, SLOT_POLLS * interval / max(1, fleet))
 
     async def _poll_for_ever(self, target_id: TargetId) -> None:
         interval = self._settings.interval_seconds
@@ -108,7 +108,7 @@ class Prober:
                         # A channel outlives its task, and no tick may come twice on one: one
                         # count for all.
                         await self._poll(self._roster.way(target_id), next(self._ticks))
-                        due += interval * self._random.uniform(0.95, 1.05)
+                        due += interval * self._random.uniform(0.98, 1.02)
                         # Slower than its interval: no burst to catch up.
                         due = max(due, self._clock.monotonic() + 0.05 * interval)
                         await self._sleep_until(due, limit)
