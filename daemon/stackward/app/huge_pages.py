@@ -23,7 +23,7 @@ def use_huge_pages() -> int:
         import ctypes  # noqa: PLC0415  some sandboxes do not let it be imported
 
         madvise = ctypes.CDLL(None, use_errno=True).madvise
-        lines = MAPS.read_text().splitlines()
+        lines = MAPS.read_text("ascii", "replace").splitlines()
     except (ImportError, MemoryError, OSError, AttributeError):
         return 0
     madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)

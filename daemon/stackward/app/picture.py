@@ -164,6 +164,7 @@ class Picture:
         for state in gone:
             self._remembered = self._remembered.keep(state, now)
         self.dirty.difference_update(folded.gone)
+        self.read_on.difference_update(folded.gone)
         self._successors = {
             state.target.service: state.target.id
             for state in self.targets.values()

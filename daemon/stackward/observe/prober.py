@@ -30,7 +30,7 @@ from stackward.ports import Guests
 SLOT_SECONDS_MAX = 0.4
 SLOT_POLLS = 20
 PATIENCE_SECONDS = 5.0  # beyond a question's own deadline
-LIMIT_MOVED_BY = 4  # intervals
+LIMIT_MOVED_BY, LIMIT_MOVED_BY_MAX = 4, 60.0  # intervals, and seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +125,8 @@ class Prober:
         until = asyncio.get_running_loop().time() + pause + self._patience
         if (limit.when() or 0.0) < until:
             # Far enough for some polls: each move of the limit costs as much as a sleep.
-            limit.reschedule(until + LIMIT_MOVED_BY * self._settings.interval_seconds)
+            spare = min(LIMIT_MOVED_BY * self._settings.interval_seconds, LIMIT_MOVED_BY_MAX)
+            limit.reschedule(until + spare)
         await self._clock.sleep(pause)
 
     async def _poll(self, way: Way, tick: int) -> None:

@@ -1,5 +1,6 @@
 """Which memory is asked for in huge pages; and that asking harms nothing."""
 
+from stackward.app import huge_pages
 from stackward.app.huge_pages import HUGE_BYTES, huge_stretches, use_huge_pages
 
 MAPS = """\
@@ -28,3 +29,12 @@ def test_what_is_in_memory_stays_as_it_was():
     kept = [str(number) for number in range(200_000)]
     assert use_huge_pages() >= 0
     assert kept == [str(number) for number in range(200_000)]
+
+
+def test_a_mapped_file_with_an_odd_name_is_no_trouble(tmp_path, monkeypatch):
+    odd = tmp_path / "maps"
+    odd.write_bytes(b"7f0000001000-7f0000900000 r-xp 00000000 fe:00 7 /opt/caf\xe9/libx.so\n")
+    monkeypatch.setattr(huge_pages, "MAPS", odd)
+    assert use_huge_pages() == 0
+    monkeypatch.setattr(huge_pages, "MAPS", tmp_path / "none")
+    assert use_huge_pages() == 0
