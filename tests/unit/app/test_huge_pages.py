@@ -33,7 +33,7 @@ def test_what_is_in_memory_stays_as_it_was():
 
 def test_a_mapped_file_with_an_odd_name_is_no_trouble(tmp_path, monkeypatch):
     odd = tmp_path / "maps"
-    odd.write_bytes(b"7f0000001000-7f0000900000 r-xp 00000000 fe:00 7 /opt/caf\xe9/libx.so\n")
+    odd.write_bytes(b"7f0000001000-7f0000900000 r-xp 00000000 fe:00 7 /opt/\xe9/libx.so\n")
     monkeypatch.setattr(huge_pages, "MAPS", odd)
     assert use_huge_pages() == 0
     monkeypatch.setattr(huge_pages, "MAPS", tmp_path / "none")
