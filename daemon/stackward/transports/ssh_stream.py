@@ -1,4 +1,4 @@
-# ruff: noqa: SLF001  the one place that reads the library's private parts, as said below
+# ruff: noqa: SLF001  reads the private parts of the library, as said below
 """A short way for the data of SSH channels, past the library's general one.
 
 The library takes some forty calls for a packet, copies what came behind it twice, and makes its
