@@ -1,11 +1,11 @@
 """The heart, and deliberately dull: take events in, and once a round decide and publish.
 
 It is the only owner and the only writer of state, the only caller of the planner, and what the
-watchdog watches. A round visits what changed, what is sick, and what has not been visited for a
-while: time alone makes evidence stale.
+watchdog watches. A round visits what changed, what is sick, and whoever has an answer that has just
+grown too old: time alone changes nothing else in a VM that is well.
 """
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -20,12 +20,12 @@ from stackward.core.assess import assess
 from stackward.core.correlate import with_outcome
 from stackward.core.diagnose import diagnose_fleet, diagnose_target, suppress
 from stackward.core.episodes import advance_episode, close_gone, mark_escalated, new_escalations
-from stackward.core.evidence import read_evidence
+from stackward.core.evidence import fresh_until, read_evidence
 from stackward.core.planner import make_plan
 from stackward.core.policy import Policy
 from stackward.core.promises import broken_promises
 from stackward.core.snapshot import Snapshot, Totals
-from stackward.core.state import FleetView
+from stackward.core.state import FleetView, TargetState
 from stackward.model.diagnosis import Diagnosis
 from stackward.model.entry import Entry, EntryKind
 from stackward.model.event import (
@@ -49,7 +49,6 @@ TAKE_EVERY_SECONDS = 0.4
 # So far behind the poll slots (observe/prober.py) most answers are there, and what they are made of
 # is still near the processor.
 TAKE_BEHIND_SECONDS = 0.03
-VISIT_EVERY = timedelta(seconds=20)
 # Slewing is gentler than this between two rounds, and evidence bears as much (core/evidence.py).
 CLOCK_JUMP = timedelta(seconds=5)
 
@@ -98,14 +97,14 @@ class ControlLoop:
         self._health: dict[TargetId, Health] = {}
         self._unwell: dict[TargetId, Health] = {}  # those of them that are not plainly well
         self._diagnoses: dict[TargetId, tuple[Diagnosis, ...]] = {}  # only where there are any
-        self._visited: OrderedDict[TargetId, datetime] = OrderedDict()
+        self._fresh_until: dict[TargetId, datetime] = {}  # of the plainly well; true or too early
         self._paused_by: str | None = None
         self._last_plan: Plan | None = None
         self._round_number = 0
         self._episodes = 0
         self._started_at = clock.now()
         self._clocks_read = (self._started_at, clock.monotonic())
-        self.policy = policy
+        self.policy = self._judged_by = policy
         self.config_loaded_at = self._started_at
         self.config_reload_ok = True
 
@@ -137,7 +136,7 @@ class ControlLoop:
         for state in self._picture.fold(event, now, self.policy.limits.zone_window):
             closed = close_gone(state, now)
             self._notebook.note(with_outcome(closed, state, self._picture.management_logs, now))
-            for known in (self._health, self._unwell, self._diagnoses, self._visited):
+            for known in (self._health, self._unwell, self._diagnoses, self._fresh_until):
                 known.pop(state.target.id, None)
         target_id = getattr(event, "target_id", None)
         self._tally.note_event(event, self._picture.targets.get(target_id) if target_id else None)
@@ -203,33 +202,46 @@ class ControlLoop:
         )
 
     async def _judge(self, view: FleetView, now: datetime) -> list[TargetId]:
-        """Judge what changed, what is not plainly well, and what was not looked at for a while."""
-        due = set(self._picture.dirty)
-        self._picture.dirty.clear()
-        due.update(self._unwell)
-        for target_id, at in self._visited.items():
-            if timedelta(0) <= now - at < VISIT_EVERY:
-                break  # the rest were visited later still
-            due.add(target_id)
-        due &= self._picture.targets.keys()
+        """Judge whoever is due, and tell whom."""
+        due = self._due(now)
         for number, target_id in enumerate(due, 1):
             state = self._picture.targets[target_id]
             evidence = read_evidence(state, self.policy, now)
             health = assess(state, self.policy, now, evidence)
             found = diagnose_target(state, self.policy, now, view, evidence)
-            self._keep(target_id, health, found)
-            self._visited[target_id] = now
-            self._visited.move_to_end(target_id)
+            self._keep(state, health, found)
             if number % JUDGED_PER_SLICE == 0:
                 await self._clock.sleep(0)
         return sorted(due)
 
-    def _keep(self, target_id: TargetId, health: Health, found: tuple[Diagnosis, ...]) -> None:
+    def _due(self, now: datetime) -> set[TargetId]:
+        """Whoever changed, is not plainly well, or has an answer that has grown too old.
+
+        Most VMs have answered anew by then, and have only to be looked at again later.
+        """
+        targets = self._picture.targets
+        if self.policy is not self._judged_by:
+            self._judged_by = self.policy
+            self._picture.dirty.update(targets)
+        due = self._picture.dirty | self._unwell.keys()
+        self._picture.dirty.clear()
+        for target_id, until in self._fresh_until.items():
+            if until < now:
+                renewed = fresh_until(targets[target_id], self.policy)
+                self._fresh_until[target_id] = renewed
+                if renewed < now:
+                    due.add(target_id)
+        return due & targets.keys()
+
+    def _keep(self, state: TargetState, health: Health, found: tuple[Diagnosis, ...]) -> None:
+        target_id = state.target.id
         self._health[target_id] = health
         if health.state is HealthState.HEALTHY and not health.reasons:
             self._unwell.pop(target_id, None)
+            self._fresh_until[target_id] = fresh_until(state, self.policy)
         else:
             self._unwell[target_id] = health
+            self._fresh_until.pop(target_id, None)
         if found:
             self._diagnoses[target_id] = found
         else:
@@ -299,6 +311,8 @@ class ControlLoop:
         if abs(jump) > CLOCK_JUMP:
             self._log.warning("the clock has jumped", seconds=round(jump.total_seconds(), 1))
             self._picture.set_clock_by(jump, now)
+        elif now < before:
+            self._picture.dirty.update(self._picture.targets)  # answers may lie in the future now
 
     def _note_pause(self, now: datetime) -> None:
         pause = self._neighbours.pause.read()

@@ -7,7 +7,7 @@ exception: a lost link confirmed `fall` times is all the confirmation that a vai
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from stackward.core.policy import Policy, Thresholds
 from stackward.core.state import ProbeMemory, TargetState
@@ -20,6 +20,8 @@ ADVISORY_SIGNS = frozenset({Sign.MEMORY_LOW, Sign.CLOCK_SKEWED})
 
 # Two clocks never agree to the second. What lies further ahead was made before our clock went back.
 CLOCK_TOLERANCE = timedelta(seconds=5)
+
+_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 _BOOTING_SIGNS = frozenset(
     {
@@ -94,9 +96,27 @@ def is_stale(
     probe: ProbeName, observed_at: datetime, thresholds: Thresholds, now: datetime
 ) -> bool:
     """True for an answer too old to count, and for one from a future that a clock took back."""
-    limit = thresholds.slow_stale_after if probe in SLOW_PROBES else thresholds.stale_after
     age = now - observed_at
-    return age > limit or age < -CLOCK_TOLERANCE
+    return age > _lasts(probe, thresholds) or age < -CLOCK_TOLERANCE
+
+
+def fresh_until(state: TargetState, policy: Policy) -> datetime:
+    """The last moment at which no answer is too old; the end of time where there is no answer.
+
+    Whoever is plainly well stays so until then, unless something is told: it has no bad answer that
+    time alone could make believed or doubted.
+    """
+    disabled, thresholds = policy.disabled_probes, policy.thresholds
+    until = _END_OF_TIME
+    for probe, memory in state.probes.items():
+        if probe not in disabled:
+            until = min(until, memory.observed_at + _lasts(probe, thresholds))
+    return until
+
+
+def _lasts(probe: ProbeName, thresholds: Thresholds) -> timedelta:
+    """How long an answer counts; also one that was Unknown: silence has its time too."""
+    return thresholds.slow_stale_after if probe in SLOW_PROBES else thresholds.stale_after
 
 
 def running_since(state: TargetState) -> datetime | None:

@@ -10,6 +10,7 @@ import pytest
 from stackward.app import control_loop
 from stackward.app.bulletin import Bulletin
 from stackward.app.control_loop import EVENTS_PER_SLICE
+from stackward.core.policy import Thresholds
 from stackward.core.replay import Remembered, replay
 from stackward.core.snapshot import Snapshot
 from stackward.core.state import LogMemory
@@ -34,6 +35,16 @@ from tests.component.app.room import Room
 from tests.fakes.virtual_loop import virtually
 
 VM = TargetId("id-v-2-VM")
+ALL_WELL = tuple(
+    (probe, Passed("fine"))
+    for probe in (
+        ProbeName.CLOUD_STATE,
+        ProbeName.CLOUD_AGENT,
+        ProbeName.AGENT_UNIT,
+        ProbeName.AGENT_PROCESS,
+        ProbeName.AGENT_LINK,
+    )
+)
 
 
 def state_of(room: Room) -> HealthState:
@@ -151,6 +162,56 @@ async def test_a_vm_of_which_nothing_more_is_heard_becomes_unknown_by_time_alone
         assert state_of(room) == HealthState.HEALTHY
         await room.clock.sleep(100)
         assert state_of(room) == HealthState.UNKNOWN
+
+
+@virtually
+async def test_an_answer_is_stale_from_the_first_round_after_its_time():
+    room = Room()
+    limit = room.loop.policy.thresholds.stale_after
+    seen = set()
+
+    async with room.running(is_telling=False):
+        room.tell()
+        told_at = room.clock.now()
+        await room.clock.sleep(2)
+        for _ in range(90):
+            snapshot = await room.bulletin.next_after(room.snapshot.round_number)
+            seen.add((snapshot.taken_at - told_at <= limit, snapshot.health[VM].state))
+    assert seen == {(True, HealthState.HEALTHY), (False, HealthState.UNKNOWN)}
+
+
+@virtually
+async def test_a_vm_that_answers_as_well_as_before_is_not_judged_again():
+    room = Room()
+
+    async with room.running(is_telling=False):
+        room.tell()
+        await room.clock.sleep(2)
+        judged = room.snapshot.health[VM]
+        for _ in range(60):
+            room.inbox.put(observed(*ALL_WELL, at=room.clock.now()))
+            await room.clock.sleep(10)
+            assert room.snapshot.health[VM] is judged
+        room.inbox.put(observed(*ALL_WELL, (ProbeName.CLOCK, Passed("right")), at=room.clock.now()))
+        await room.clock.sleep(2)
+        assert room.snapshot.health[VM] is not judged
+        assert room.snapshot.health[VM] == judged
+
+
+@virtually
+async def test_another_policy_judges_everybody_anew_in_the_next_round():
+    room = Room()
+
+    async with room.running(is_telling=False):
+        room.tell()
+        await room.clock.sleep(20.5)
+        assert state_of(room) == HealthState.HEALTHY
+        for stale_after, state in ((10, HealthState.UNKNOWN), (60, HealthState.HEALTHY)):
+            thresholds = Thresholds(stale_after=timedelta(seconds=stale_after))
+            room.loop.policy = a_policy(thresholds=thresholds)
+            snapshot = await room.bulletin.next_after(room.snapshot.round_number)
+            assert snapshot.policy.thresholds == thresholds
+            assert {one.state for one in snapshot.health.values()} == {state}
 
 
 @virtually
@@ -525,6 +586,21 @@ async def test_after_a_jump_of_the_clock_it_sees_again_within_a_minute(hours):
         assert abs(room.clock.now() - listed_at) < timedelta(minutes=1)
         room.fall_sick()
         await room.until(lambda: state_of(room) == "unhealthy", 60)
+
+
+@virtually
+async def test_answers_that_small_steps_of_the_clock_leave_in_the_future_do_not_count():
+    room = Room()
+    async with room.running(is_telling=False):
+        room.tell()
+        await room.clock.sleep(2)
+        assert state_of(room) == "healthy"
+        for _ in range(4):
+            room.clock.set_by -= timedelta(seconds=4.5)
+            await room.clock.sleep(1.5)
+        assert room.told("the clock has jumped") == []
+        assert state_of(room) == "unknown"
+        await room.until(lambda: state_of(room) == "healthy", 30)
 
 
 @virtually
