@@ -14,7 +14,14 @@ from datetime import datetime, timedelta
 from stackward.core.snapshot import Snapshot, Totals
 from stackward.core.state import LogMemory, ProbeMemory, TargetState
 from stackward.model.entry import EntryKind
-from stackward.model.guest import CommandReply, FactBlock, GuestMarks, GuestReadings, LogPosition
+from stackward.model.guest import (
+    Ages,
+    CommandReply,
+    FactBlock,
+    GuestMarks,
+    GuestReadings,
+    LogPosition,
+)
 from stackward.model.identity import JobId, TargetId
 from stackward.model.plan import Plan
 from stackward.model.target import AgentState, Capabilities, HypervisorHost, Inventory, Target
@@ -237,7 +244,7 @@ class SmallCloud:
             sections={},
             asked_at=asked_at,
             received_at=self.clock.now(),
-            ages={"unit": timedelta(seconds=self.facts_age)},
+            ages=Ages.of({"unit": timedelta(seconds=self.facts_age)}),
         )
 
     async def run(

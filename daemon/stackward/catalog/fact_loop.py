@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from stackward.catalog.fact_loop_script import SCRIPT
+from stackward.model.guest import Ages
 
 LOOP_VERSION = 1
 UNIT_PROPERTIES = (
@@ -39,10 +40,14 @@ UNIT_PROPERTIES = (
 
 _BEGIN = b"##stackward "
 _BEGIN_LINE = re.compile(r"##stackward (\d{1,4}) (\d{1,18}) (\d{1,18})", re.ASCII)
-_SECTION = re.compile(r"=([!-~]{1,300})|([~?])([!-~]{1,300}) (\d{1,18})", re.ASCII)
+_SECTION = re.compile(r"=([!-~]{1,300})", re.ASCII)
+_SLOW_SECTION = re.compile(r"([~?])([!-~]{1,300}) (\d{1,18})", re.ASCII)
 _SECTION_END = "\x1e"
 _LINE_END = "\x1f"
 _NAMES_KEPT = 64
+# What every block tells anew, or as good as that.
+VOLATILE_SECTIONS = frozenset({"uptime", "load", "clock", "memory", "files"})
+_CENTISECOND = timedelta(milliseconds=10)
 _SPAN_MAX = 10**12  # centiseconds
 _ZERO = timedelta(0)
 
@@ -90,19 +95,11 @@ class RawBlock(NamedTuple):
     tick: int
     loop_version: int
     sections: Mapping[str, tuple[str, ...]]
-    ages: Mapping[str, timedelta]
+    ages: Ages
     pending: Mapping[str, timedelta]
     size_bytes: int
     heard: tuple[str, ...] | None = None
-
-
-class _Part(NamedTuple):
-    """One section as it stood in a block. `time`: asked at, or running since, on its uptime."""
-
-    kind: str
-    name: str
-    time: timedelta
-    lines: tuple[str, ...]
+    lasting: Mapping[str, tuple[str, ...]] | None = None
 
 
 def fact_loop_command() -> str:
@@ -161,8 +158,8 @@ def block_line(
 class BlockReader:
     """Bytes in, blocks out. One reader per channel: it remembers the slow sections of one loop.
 
-    A part that stood in the block before as it stands now is not taken apart again, and its lines
-    are the same object: most of a block is so.
+    A section that stood in the block before as it stands now is not taken apart again, and its
+    lines are the same object: most of a block is so.
     """
 
     def __init__(self, limits: BlockLimits | None = None) -> None:
@@ -170,19 +167,23 @@ class BlockReader:
         self._buffer = bytearray()
         self._searched = 0
         self._has_begun = False
-        self._slow: dict[str, _Part] = {}
-        self._parts: dict[str, _Part] = {}  # of the last block, by their text
+        self._slow: dict[str, tuple[str, ...]] = {}  # in the order of their coming
+        self._asked: dict[str, timedelta] = {}  # when each of these was
+        self._known: dict[str, tuple[str, tuple[str, ...]]] = {}  # lasting `=` sections by text
+        self._texts: dict[str, str] = {}  # and their texts by name
         self._names: dict[str, str] = {}  # of `=` sections, by heads that were found right
+        self._lasting: Mapping[str, tuple[str, ...]] | None = None
 
     def feed(self, data: bytes) -> tuple[RawBlock, ...]:
         """Take what arrived; give the blocks that are now whole. Raises LoopGarbled."""
+        end = len(data) - 1
+        if not self._buffer and self._has_begun and data.find(b"\n") == end >= 0:
+            return (self._block(data[:end]),)  # one whole block, as mostly
         self._buffer += data
         if not self._has_begun and not self._find_begin():
             return ()
         blocks = []
         while (end := self._buffer.find(b"\n", self._searched)) >= 0:
-            if end > self._limits.block_bytes_max:
-                raise LoopGarbled(f"a block of {end} bytes")
             line = bytes(self._buffer[:end])
             del self._buffer[: end + 1]
             self._searched = 0
@@ -206,6 +207,8 @@ class BlockReader:
         return True
 
     def _block(self, line: bytes) -> RawBlock:
+        if len(line) > self._limits.block_bytes_max:
+            raise LoopGarbled(f"a block of {len(line)} bytes")
         begin, *parts = line.decode("utf-8", "replace").split(_SECTION_END)
         match = _BEGIN_LINE.fullmatch(begin)
         if match is None:
@@ -217,47 +220,92 @@ class BlockReader:
         sections: dict[str, tuple[str, ...]] = {}
         pending: dict[str, timedelta] = {}
         heard: list[str] = []
-        before, fresh = self._parts, {}
+        known, repeated = self._known, 0
         for text in parts:
-            part = fresh[text] = before.get(text) or self._part(text)
-            kind, name, time, lines = part
-            if kind == "=":
+            section = known.get(text)
+            if section is not None:
+                repeated += 1
+                name, lines = section
                 sections[name] = lines
-            elif kind == "?":
-                pending[name] = max(now - time, _ZERO)
+            elif text.startswith("="):
+                name, lines = self._fresh(text)
+                sections[name] = lines
             else:
-                heard.append(name)
-                self._keep(part)
-        self._parts = fresh
-        ages = {}
-        for name, (_, _, time, lines) in self._slow.items():
-            sections[name] = lines
-            age = now - time
-            ages[name] = max(_ZERO, age)
-        return RawBlock(tick, version, sections, ages, pending, len(line) + 1, tuple(heard))
+                self._slow_part(text, now, pending, heard)
+        is_twice = len(sections) + len(pending) + len(heard) != len(parts)
+        if repeated != len(known) or is_twice:
+            self._forget_known(parts)
+        sections.update(self._slow)
+        if self._lasting is None:
+            self._lasting = {
+                name: lines for name, lines in sections.items() if name not in VOLATILE_SECTIONS
+            }
+        ages = Ages(self._asked, now)
+        size = len(line) + 1
+        return RawBlock(tick, version, sections, ages, pending, size, tuple(heard), self._lasting)
 
-    def _part(self, text: str) -> _Part:
+    def _fresh(self, text: str) -> tuple[str, tuple[str, ...]]:
+        """A section that was read for this tick, and does not read as in the block before."""
         head, *lines = text.split(_LINE_END)
-        if head in self._names and len(lines) <= self._limits.section_lines_max:
-            return _Part("=", self._names[head], _ZERO, tuple(lines))
+        name = self._names.get(head) or self._name(head)
+        section = name, self._bounded(head, lines)
+        if name not in VOLATILE_SECTIONS:
+            self._lasting = None
+            self._known.pop(self._texts.get(name, ""), None)
+            self._texts[name] = text
+            self._known[text] = section
+        return section
+
+    def _name(self, head: str) -> str:
         match = _SECTION.fullmatch(head)
         if match is None:
             raise LoopGarbled(f"not the head of a section: {head[:80]!r}")
+        name = match[1]
+        if len(self._names) < _NAMES_KEPT:
+            self._names[head] = name
+        return name
+
+    def _slow_part(
+        self, text: str, now: timedelta, pending: dict[str, timedelta], heard: list[str]
+    ) -> None:
+        """A section that was heard since the block before, or is still waited for."""
+        head, *told = text.split(_LINE_END)
+        match = _SLOW_SECTION.fullmatch(head)
+        if match is None:
+            raise LoopGarbled(f"not the head of a section: {head[:80]!r}")
+        kind, name, centiseconds = match.groups()
+        lines, time = self._bounded(head, told), _span(int(centiseconds))
+        if kind == "?":
+            pending[name] = max(now - time, _ZERO)
+            return
+        if not heard:  # those of the block before may still be asked for
+            self._asked = self._asked.copy()
+        heard.append(name)
+        before = self._slow.pop(name, ())
+        if before != lines and name not in VOLATILE_SECTIONS:
+            self._lasting = None
+        if lines:
+            self._slow[name] = before if before == lines else lines
+            self._asked[name] = time
+        else:
+            self._asked.pop(name, None)
+        if len(self._slow) > self._limits.slow_sections_max:
+            oldest = next(iter(self._slow))
+            del self._slow[oldest], self._asked[oldest]
+            self._lasting = None
+
+    def _bounded(self, head: str, lines: list[str]) -> tuple[str, ...]:
         if len(lines) > self._limits.section_lines_max:
             raise LoopGarbled(f"section {head[:80]!r} has {len(lines)} lines")
-        name, kind, slow_name, time = match.groups()
-        if kind is None:
-            if len(self._names) < _NAMES_KEPT:
-                self._names[head] = name
-            return _Part("=", name, _ZERO, tuple(lines))
-        return _Part(kind, slow_name, _span(int(time)), tuple(lines))
+        return tuple(lines)
 
-    def _keep(self, part: _Part) -> None:
-        self._slow.pop(part.name, None)
-        if part.lines:
-            self._slow[part.name] = part
-        if len(self._slow) > self._limits.slow_sections_max:
-            del self._slow[next(iter(self._slow))]
+    def _forget_known(self, parts: list[str]) -> None:
+        """Keep of the lasting sections those of this block."""
+        here = set(parts)
+        gone = [name for name, text in self._texts.items() if text not in here]
+        for name in gone:
+            self._known.pop(self._texts.pop(name), None)
+            self._lasting = None
 
 
 def _centiseconds(span: timedelta) -> str:
@@ -266,4 +314,4 @@ def _centiseconds(span: timedelta) -> str:
 
 def _span(centiseconds: int) -> timedelta:
     """Never more than a timedelta holds, whatever a VM says."""
-    return timedelta(0, 0, 0, 10 * min(centiseconds, _SPAN_MAX))
+    return min(centiseconds, _SPAN_MAX) * _CENTISECOND

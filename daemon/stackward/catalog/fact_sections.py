@@ -279,9 +279,9 @@ def _peer(text: str) -> str:
 def _memory(lines: tuple[str, ...]) -> MemoryFacts:
     kilobytes = {}
     for line in lines:
-        name, _, rest = line.partition(":")
-        kilobytes[name] = _whole(rest.split(None, 1)[0])
-    total, available = kilobytes.get("MemTotal", 0), kilobytes.get("MemAvailable")
+        name, number, *_ = line.split()
+        kilobytes[name] = _whole(number)
+    total, available = kilobytes.get("MemTotal:", 0), kilobytes.get("MemAvailable:")
     if total <= 0 or available is None:
         raise ValueError
     return MemoryFacts(total * 1024, available * 1024)

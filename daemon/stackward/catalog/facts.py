@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from stackward.model.guest import GuestMarks, GuestReadings
 
@@ -82,8 +82,7 @@ class TouchFacts:
     how: str
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryFacts:
+class MemoryFacts(NamedTuple):
     """From /proc/meminfo."""
 
     total_bytes: int

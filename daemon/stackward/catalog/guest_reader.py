@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from stackward.catalog.fact_loop import VOLATILE_SECTIONS
 from stackward.catalog.fact_sections import FactReader
 from stackward.catalog.facts import GuestFacts, Unreadable, marks, readings, renewed_readings
 from stackward.catalog.probe import Answer, GuestProbe, ProbeThresholds
@@ -22,8 +23,6 @@ from stackward.model.verdict import Observation, Passed, Source
 # so often: somebody may have forgotten it, for a jump of the clock or another way into the VM.
 TELL_ALL_EVERY = timedelta(seconds=30)
 
-VOLATILE_SECTIONS = frozenset({"uptime", "load", "clock", "memory", "files"})
-
 _ZERO = timedelta(0)
 
 Told = tuple[tuple[Observation, ...], GuestMarks, GuestReadings]
@@ -33,7 +32,7 @@ Told = tuple[tuple[Observation, ...], GuestMarks, GuestReadings]
 class _Steady:
     """A block whose lasting answers all passed, for as long as the next ones repeat it."""
 
-    sections: Mapping[str, tuple[str, ...]]
+    lasting: Mapping[str, tuple[str, ...]]
     thresholds: ProbeThresholds
     answers: Sequence[tuple[GuestProbe, Answer | None]]  # None: to be read anew each time
     facts: GuestFacts
@@ -46,7 +45,7 @@ class _Steady:
         return (
             thresholds is self.thresholds
             and _is_plain(block, thresholds)
-            and _lasting(block) == self.sections
+            and (block.lasting is self.lasting or _lasting(block) == self.lasting)
         )
 
     def heard_in(self, block: FactBlock) -> frozenset[str] | None:
@@ -74,16 +73,16 @@ class GuestReader:
             return self._observe_anew(block, target, thresholds)
         facts = self._facts.renew(steady.facts, block)
         target_id, received_at, ages = target.id, block.received_at, block.ages
-        heard = steady.heard_in(block)
+        heard, ssh = steady.heard_in(block), Source.SSH
         observations = []
         for probe, known in steady.answers:
-            answer = known or probe.interpret(facts, thresholds)
-            at, rests_on = received_at, answer.rests_on
+            verdict, rests_on = answer = known or probe.interpret(facts, thresholds)
+            at = received_at
             if rests_on:
                 if heard is not None and heard.isdisjoint(rests_on):
                     continue
                 at -= answer.age(ages)
-            observations.append(Observation(target_id, probe.name, Source.SSH, answer.verdict, at))
+            observations.append(Observation(target_id, probe.name, ssh, verdict, at))
         return tuple(observations), steady.marks, renewed_readings(steady.readings, facts)
 
     def _observe_anew(self, block: FactBlock, target: Target, thresholds: ProbeThresholds) -> Told:
@@ -114,14 +113,15 @@ def observe_block(block: FactBlock, target: Target, thresholds: ProbeThresholds)
     return GuestReader().observe(block, target, thresholds)
 
 
-def _lasting(block: FactBlock) -> dict[str, tuple[str, ...]]:
+def _lasting(block: FactBlock) -> Mapping[str, tuple[str, ...]]:
+    if block.lasting is not None:
+        return block.lasting
     return {name: lines for name, lines in block.sections.items() if name not in VOLATILE_SECTIONS}
 
 
 def _is_plain(block: FactBlock, thresholds: ProbeThresholds) -> bool:
     """True for a block in which no question is open and nothing is too old to be believed."""
-    ages = block.ages
-    return not block.pending and (not ages or max(ages.values()) <= thresholds.slow_stale_after)
+    return not block.pending and block.ages.oldest <= thresholds.slow_stale_after
 
 
 def _stays(facts: GuestFacts, answers: Sequence[tuple[GuestProbe, Answer]]) -> bool:

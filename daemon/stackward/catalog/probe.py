@@ -10,6 +10,7 @@ sick. An answer that rests on something asked a while ago says so with its age.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from stackward.catalog.facts import GuestFacts
 from stackward.model.identity import VmRole
@@ -31,8 +32,7 @@ class ProbeThresholds:
     slow_stale_after: timedelta
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A verdict, and the sections of the block that it rests on: it is as old as the oldest.
 
     None are named where all that it rests on is read at every tick.

@@ -206,7 +206,7 @@ def _opened(path: PathMemory | None, at: datetime) -> PathMemory:
     if path is not None and at <= path.told_at:
         return path
     since = path.since if path is not None and path.leg is None else at
-    return PathMemory(leg=None, detail="", since=since, told_at=at)
+    return PathMemory(None, "", since, at)
 
 
 def _sighted(log: LogMemory, event: Sighted) -> LogMemory:

@@ -41,8 +41,7 @@ class ProbeMemory(NamedTuple):
     last_known: Observation | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PathMemory:
+class PathMemory(NamedTuple):
     """The way into the VM. `leg` None: open. `failed_in_a_row` counts attempts."""
 
     leg: Leg | None

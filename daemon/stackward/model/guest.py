@@ -1,12 +1,52 @@
 """What comes out of a system VM: blocks of facts, its identity marks, and places in its log."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
 
+_ZERO = timedelta(0)
 _NONE: Mapping[str, timedelta] = MappingProxyType({})
+
+
+class Ages(Mapping[str, timedelta]):
+    """How old the slow sections of a block were when it was sent, worked out for whom is asked.
+
+    `asked`: when each was asked, and `now`: when the block was sent, both on the VM's uptime.
+    """
+
+    __slots__ = ("_asked", "_now")
+
+    def __init__(self, asked: Mapping[str, timedelta], now: timedelta = _ZERO) -> None:
+        self._asked = asked
+        self._now = now
+
+    @classmethod
+    def of(cls, ages: Mapping[str, timedelta]) -> "Ages":
+        """These ages, as they are."""
+        return cls({name: -age for name, age in ages.items()})
+
+    @property
+    def oldest(self) -> timedelta:
+        """The greatest age; zero where there is none."""
+        asked = self._asked
+        return max(self._now - min(asked.values()), _ZERO) if asked else _ZERO
+
+    def __getitem__(self, name: str) -> timedelta:
+        return max(self._now - self._asked[name], _ZERO)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._asked)
+
+    def __len__(self) -> int:
+        return len(self._asked)
+
+    def __repr__(self) -> str:
+        return f"Ages({dict(self)!r})"
+
+
+_NO_AGES = Ages({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +68,9 @@ class FactBlock(NamedTuple):
     in the background, how old each was on the VM when the block was sent (seconds there).
     `pending` names slow questions still running and for how long: a toucher that hangs is a
     finding, not an error. `heard` names the slow sections that were heard since the block before;
-    the others are those of then. None: not known, and any of them may be new.
+    the others are those of then. None: not known, and any of them may be new. `lasting` holds the
+    sections that mostly stay as they are, and is the same object for as long as they do; None:
+    nobody has looked.
     """
 
     tick: int
@@ -36,10 +78,11 @@ class FactBlock(NamedTuple):
     sections: Mapping[str, tuple[str, ...]]
     asked_at: datetime
     received_at: datetime
-    ages: Mapping[str, timedelta] = _NONE
+    ages: Ages = _NO_AGES
     pending: Mapping[str, timedelta] = _NONE
     size_bytes: int = 0
     heard: tuple[str, ...] | None = None
+    lasting: Mapping[str, tuple[str, ...]] | None = None
 
     @property
     def round_trip(self) -> timedelta:

@@ -9,7 +9,6 @@ import asyncio
 import itertools
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from math import ceil
 
 from stackward.catalog.guest_reader import GuestReader
 from stackward.catalog.probe import ProbeThresholds
@@ -23,6 +22,7 @@ from stackward.model.verdict import Observation, Source, Unknown
 from stackward.observe.equipment import Equipment
 from stackward.observe.gate import Gate
 from stackward.observe.roster import Roster, Way
+from stackward.observe.slots import Slots
 from stackward.ports import Guests
 
 # To wake up costs as much as to ask: a few polls share each wake-up. But not so many that whoever
@@ -64,7 +64,7 @@ class Prober:
         self.thresholds = thresholds
         self._roster = Roster(equipment.snapshots, self._poll_for_ever, self._retain)
         self._patience = settings.timeout_seconds + PATIENCE_SECONDS
-        self._slot_seconds = self._slot_for(1)
+        self._slots = Slots(equipment.clock, self._slot_for(1))
         self._all = Gate(settings.in_flight_max)
         self._zones: defaultdict[ZoneId, Gate] = defaultdict(
             lambda: Gate(settings.zone_in_flight_max)
@@ -80,14 +80,16 @@ class Prober:
 
     async def run(self) -> None:
         """Poll until cancelled."""
-        await self._roster.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._slots.run())
+            await self._roster.run()
 
     async def _retain(self, target_ids: frozenset[TargetId]) -> None:
         for gone in self._broken_legs.keys() - target_ids:
             del self._broken_legs[gone]
         for gone in self._readers.keys() - target_ids:
             del self._readers[gone]
-        self._slot_seconds = self._slot_for(len(target_ids))
+        self._slots.seconds = self._slot_for(len(target_ids))
         await self._guests.retain(target_ids)
 
     def _slot_for(self, fleet: int) -> float:
@@ -120,14 +122,14 @@ class Prober:
 
     async def _sleep_until(self, due: float, limit: asyncio.Timeout) -> None:
         """Sleep until the poll is due; what is due at about the same time wakes up together."""
-        slot = self._slot_seconds
-        pause = ceil(due / slot) * slot - self._clock.monotonic()
+        slot = self._slots.after(due)
+        pause = slot - self._clock.monotonic()
         until = asyncio.get_running_loop().time() + pause + self._patience
         if (limit.when() or 0.0) < until:
             # Far enough for some polls: each move of the limit costs as much as a sleep.
             spare = min(LIMIT_MOVED_BY * self._settings.interval_seconds, LIMIT_MOVED_BY_MAX)
             limit.reschedule(until + spare)
-        await self._clock.sleep(pause)
+        await self._slots.sleep_until(slot)
 
     async def _poll(self, way: Way, tick: int) -> None:
         self.polls += 1

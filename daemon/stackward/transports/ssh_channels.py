@@ -192,19 +192,13 @@ class FactChannel:
     def _take(self, block: RawBlock) -> None:
         if self._waiter is None or self._waiter.done() or block.tick != self._tick:
             return  # an answer to an older question is no news
-        self._waiter.set_result(
-            FactBlock(
-                tick=block.tick,
-                loop_version=block.loop_version,
-                sections=block.sections,
-                asked_at=self._asked_at,
-                received_at=self._clock.now(),
-                ages=block.ages,
-                pending=block.pending,
-                size_bytes=block.size_bytes,
-                heard=block.heard,
-            )
+        tick, version, sections, ages, pending, size_bytes, heard, lasting = block
+        now = self._clock.now()
+        told = FactBlock(
+            *(tick, version, sections, self._asked_at, now),
+            *(ages, pending, size_bytes, heard, lasting),
         )
+        self._waiter.set_result(told)
 
     def _write(self, data: bytes) -> None:
         if self._channel is None:

@@ -18,7 +18,7 @@ import asyncssh
 
 from stackward.catalog.fact_loop import RawBlock
 from stackward.catalog.log_tail import LogTailSettings, RawChunk
-from stackward.model.guest import LogPosition
+from stackward.model.guest import Ages, LogPosition
 from stackward.model.identity import HostId, Hypervisor, TargetId, TemplateId, VmRole, ZoneId
 from stackward.model.target import AgentState, CloudState, HypervisorHost, SshRoute, Target
 from stackward.transports.ssh_channels import LoopKit
@@ -62,7 +62,7 @@ class EchoBlocks:
             if not mark:
                 raise ValueError("no block")
             sections = {"echo": (text.decode(),)}
-            blocks.append(RawBlock(int(tick), 1, sections, {}, {}, len(data)))
+            blocks.append(RawBlock(int(tick), 1, sections, Ages({}), {}, len(data)))
         return tuple(blocks)
 
 

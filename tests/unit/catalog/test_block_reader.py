@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stackward.catalog.fact_loop import (
+    VOLATILE_SECTIONS,
     BlockLimits,
     BlockReader,
     FactLoopSettings,
@@ -55,6 +56,69 @@ def test_slow_sections_are_kept_up_to_a_number_and_the_oldest_goes():
     slow = {f"mount:/{number}": (SECOND, ["x"]) for number in range(4)}
     (block,) = reader.feed(block_line(1, SECOND, {}, slow, {}))
     assert list(block.sections) == ["mount:/2", "mount:/3"]
+
+
+def test_lasting_sections_are_one_object_for_as_long_as_they_stay():
+    reader = BlockReader()
+    blocks: list[RawBlock] = []
+    for tick in range(6):
+        sections = {"clock": [str(tick)], "boot": ["b"], "jvm": ["2" if tick == 4 else "1"]}
+        slow = {"unit": (tick * SECOND, ["ActiveState=active"])} if tick != 1 else {}
+        blocks += reader.feed(block_line(tick, tick * SECOND, sections, slow, {}))
+    lasting = [block.lasting or {} for block in blocks]
+    assert all(one is lasting[0] for one in lasting[:4])
+    assert lasting[0] == {"boot": ("b",), "jvm": ("1",), "unit": ("ActiveState=active",)}
+    assert lasting[4] == {**lasting[0], "jvm": ("2",)}
+    assert lasting[5] == lasting[0]
+
+
+_LINES = st.sampled_from([(), ("a",), ("b", "c"), ("",)])
+_NAMES = st.sampled_from(["clock", "boot", "jvm", "files", "disk"])
+_BLOCKS = st.lists(
+    st.tuples(
+        st.lists(st.tuples(_NAMES, _LINES), max_size=5),
+        st.dictionaries(_NAMES, st.tuples(st.integers(0, 9), _LINES), max_size=3),
+        st.dictionaries(_NAMES, st.integers(0, 9), max_size=2),
+    ),
+    max_size=8,
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(_BLOCKS)
+def test_what_the_reader_remembers_changes_no_block(told):
+    """Beside a reader that takes every block apart, also where a section stands in it twice."""
+    reader = BlockReader()
+    slow: dict[str, tuple[timedelta, tuple[str, ...]]] = {}
+    for tick, (sections, heard, pending) in enumerate(told):
+        now = (tick + 5) * SECOND
+        line = block_line(
+            tick,
+            now,
+            {},
+            {name: (at * SECOND, lines) for name, (at, lines) in heard.items()},
+            {name: at * SECOND for name, at in pending.items()},
+        )
+        fresh = b"".join(
+            b"\x1e" + "\x1f".join((f"={name}", *lines)).encode() for name, lines in sections
+        )
+        begin, end = line.rsplit(b"\x1e", 1)
+        (block,) = reader.feed(begin + fresh + b"\x1e" + end)
+        for name, (at, lines) in heard.items():
+            slow.pop(name, None)
+            if lines:
+                slow[name] = (at * SECOND, lines)
+        whole = dict(sections) | {name: lines for name, (_, lines) in slow.items()}
+        assert block.sections == whole
+        assert block.ages == {name: max(now - at, 0 * SECOND) for name, (at, _) in slow.items()}
+        assert block.ages.oldest == max(block.ages.values(), default=0 * SECOND)
+        assert set(block.heard or ()) == heard.keys()
+        assert block.pending == {
+            name: max(now - at * SECOND, 0 * SECOND) for name, at in pending.items()
+        }
+        assert block.lasting == {
+            name: lines for name, lines in whole.items() if name not in VOLATILE_SECTIONS
+        }
 
 
 def test_what_a_login_prints_before_the_first_block_is_skipped():

@@ -9,7 +9,7 @@ from stackward.catalog.fact_sections import FactReader
 from stackward.catalog.guest_reader import GuestReader, Told, observe_block
 from stackward.core.reduce import reduce
 from stackward.model.event import Observed
-from stackward.model.guest import FactBlock
+from stackward.model.guest import Ages, FactBlock
 from stackward.model.identity import VmRole
 from stackward.model.verdict import Passed, Source
 from tests.builders import a_state, a_target
@@ -107,7 +107,7 @@ def test_slow_answers_are_told_when_they_were_heard_and_now_and_then():
         block = first._replace(
             received_at=first.received_at + seconds,
             asked_at=first.asked_at + seconds,
-            ages={"disk": timedelta(0)} if number == 3 else dict.fromkeys(AGES, seconds),
+            ages=Ages.of({"disk": timedelta(0)} if number == 3 else dict.fromkeys(AGES, seconds)),
             heard=("disk",) if number == 3 else (),
         )
         observations, _, _ = reader.observe(block, target, THRESHOLDS)
@@ -135,7 +135,7 @@ def test_leaving_out_slow_answers_leaves_the_memory_as_it_would_be():
                 sections={**base.sections, "disk": disk},
                 received_at=base.received_at + timedelta(seconds=second),
                 asked_at=base.asked_at + timedelta(seconds=second),
-                ages={name: timedelta(seconds=second - at) for name, at in asked.items()},
+                ages=Ages.of({name: timedelta(seconds=second - at) for name, at in asked.items()}),
                 heard=heard,
             )
             thrifty = reduce(thrifty, as_event(block, reader.observe(block, target, THRESHOLDS)))

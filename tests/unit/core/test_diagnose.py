@@ -229,7 +229,7 @@ def test_one_vain_connect_is_enough_where_the_link_is_lost_beyond_doubt():
 
 
 def test_sentences_are_free_of_codes():
-    broken = replace(a_broken_path(Leg.JUMP_TCP), detail="kvm1: [Errno 111] Connect call failed")
+    broken = a_broken_path(Leg.JUMP_TCP)._replace(detail="kvm1: [Errno 111] Connect call failed")
     state = a_state(path=broken)
     away = replace(an_api(is_up=False), detail="[Errno 111] refused", since=NOW - minutes(5))
     judged = judge(a_fleet(state, sources={Source.API: away}))
