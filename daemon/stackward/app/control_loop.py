@@ -45,7 +45,7 @@ from stackward.ports import Clock, DemotionSwitch, Log, PauseSwitch
 # Between two slices everybody else has a turn: a listing of a large fleet comes in one go.
 EVENTS_PER_SLICE = 50
 JUDGED_PER_SLICE = 50
-TAKE_EVERY_SECONDS = 0.4
+TAKE_EVERY_SECONDS = 0.8
 # So far behind the poll slots (observe/prober.py) most answers are there, and what they are made of
 # is still near the processor.
 TAKE_BEHIND_SECONDS = 0.03
@@ -115,7 +115,7 @@ class ControlLoop:
             await self._round()
 
     async def _take_events(self, until: float) -> None:
-        """Take what comes, a few times a second: to wake up for each event costs more than it."""
+        """Take what comes about once a second: to wake up for each event costs more than it."""
         while True:
             events = self._inbox.take(EVENTS_PER_SLICE)
             if events:

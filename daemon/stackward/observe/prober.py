@@ -27,8 +27,8 @@ from stackward.ports import Guests
 
 # To wake up costs as much as to ask: a few polls share each wake-up. But not so many that whoever
 # else waits for the loop would notice.
-SLOT_SECONDS_MAX = 0.4
-SLOT_POLLS = 20
+SLOT_SECONDS_MAX = 0.8
+SLOT_POLLS = 40
 PATIENCE_SECONDS = 5.0  # beyond a question's own deadline
 LIMIT_MOVED_BY, LIMIT_MOVED_BY_MAX = 4, 60.0  # intervals, and seconds
 
@@ -95,7 +95,7 @@ class Prober:
     def _slot_for(self, fleet: int) -> float:
         """How far apart the moments are at which polls begin, for a fleet of this size."""
         interval = self._settings.interval_seconds
-        return min(SLOT_SECONDS_MAX, interval / 25, SLOT_POLLS * interval / max(1, fleet))
+        return min(SLOT_SECONDS_MAX, interval / 12, SLOT_POLLS * interval / max(1, fleet))
 
     async def _poll_for_ever(self, target_id: TargetId) -> None:
         interval = self._settings.interval_seconds
