@@ -189,6 +189,32 @@ async def test_a_transport_that_never_ends_is_cut_off_by_the_prober():
 
 
 @virtually
+async def test_a_prober_that_cannot_go_on_ends_and_leaves_nobody_asking():
+    class Guests(FakeGuests):
+        async def retain(self, target_ids: frozenset[TargetId]) -> None:
+            if len(target_ids) == 6:
+                raise ZeroDivisionError("a bug")
+
+    tower, guests = Watchtower(), Guests()
+    prober = a_prober(tower, guests)
+
+    async def run() -> None:
+        async with asyncio.timeout(60):
+            await prober.run()
+
+    tower.publish(*many(5))
+    asyncio.get_running_loop().call_later(15, lambda: tower.publish(*many(6)))
+    with pytest.raises(ExceptionGroup):
+        await run()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    before = len(guests.asked)
+    tower.publish(*many(7))
+    async with running(prober.run):
+        await asyncio.sleep(15)
+    assert len(guests.asked) >= before + 7
+
+
+@virtually
 async def test_the_first_polls_of_a_fleet_come_within_a_second_and_not_at_once():
     tower, guests = Watchtower(), FakeGuests()
     tower.publish(*many(100))

@@ -5,6 +5,7 @@ from random import Random
 
 from stackward.observe.slots import Slots
 from tests.fakes.clock import LoopClock
+from tests.fakes.virtual_loop import virtually
 
 GRAIN = 0.05
 
@@ -38,6 +39,14 @@ async def test_sleepers_wake_up_in_their_slot():
         late = await _woken(slots, clock, [now + dice.uniform(0, 10 * GRAIN) for _ in range(200)])
         assert len(late) == 200
         assert min(late) > -GRAIN / 2
+
+
+@virtually
+async def test_nobody_sleeps_past_the_slot():
+    clock = LoopClock()
+    slots, dice = Slots(clock, GRAIN), Random(5)
+    late = await _woken(slots, clock, [dice.uniform(0, 10 * GRAIN) for _ in range(200)])
+    assert max(late) < 1.01 * GRAIN
 
 
 async def test_slots_may_be_moved_while_somebody_sleeps():

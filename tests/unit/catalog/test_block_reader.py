@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -70,6 +71,35 @@ def test_lasting_sections_are_one_object_for_as_long_as_they_stay():
     assert lasting[0] == {"boot": ("b",), "jvm": ("1",), "unit": ("ActiveState=active",)}
     assert lasting[4] == {**lasting[0], "jvm": ("2",)}
     assert lasting[5] == lasting[0]
+
+
+def test_a_section_that_is_gone_lasts_no_longer_even_where_another_comes_twice():
+    reader = BlockReader()
+    whole, twice = (
+        b"\x1e".join((b"##stackward 1 1 100", *sections, b"##end 1\n"))
+        for sections in ((b"=boot\x1fb", b"=jvm\x1f1"), (b"=boot\x1fb", b"=boot\x1fb"))
+    )
+    told = [block.lasting for block in reader.feed(whole + twice + whole)]
+    assert told == [{"boot": ("b",), "jvm": ("1",)}, {"boot": ("b",)}, told[0]]
+
+
+def test_a_block_that_was_given_out_is_not_changed_by_those_after_it():
+    dice, reader = Random(7), BlockReader(BlockLimits(slow_sections_max=3))
+    given = []
+    for tick in range(1, 300):
+        fresh = {name: [dice.choice("ab")] for name in ("clock", "boot") if dice.random() < 0.9}
+        slow = {
+            name: (dice.randint(0, tick) * SECOND, ["x"] * dice.choice([0, 1, 1, 1, 2]))
+            for name in ("unit", "files", "disk", "mounts")
+            if dice.random() < 0.15
+        }
+        (block,) = reader.feed(block_line(tick, tick * SECOND, fresh, slow, {}))
+        lasting = {name: block.sections[name] for name in block.sections.keys() - VOLATILE_SECTIONS}
+        given.append((block, dict(block.sections), dict(block.ages), lasting))
+    for block, sections, ages, lasting in given:
+        assert (block.sections, block.lasting) == (sections, lasting)
+        assert block.ages == ages
+        assert block.ages.oldest == max(ages.values(), default=0 * SECOND)
 
 
 _LINES = st.sampled_from([(), ("a",), ("b", "c"), ("",)])

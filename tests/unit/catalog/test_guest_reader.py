@@ -5,14 +5,15 @@ from dataclasses import replace
 from datetime import timedelta
 from random import Random
 
+from stackward.catalog.fact_loop import BlockReader, block_line
 from stackward.catalog.fact_sections import FactReader
 from stackward.catalog.guest_reader import GuestReader, Told, observe_block
 from stackward.core.reduce import reduce
 from stackward.model.event import Observed
 from stackward.model.guest import Ages, FactBlock
 from stackward.model.identity import VmRole
-from stackward.model.verdict import Passed, Source
-from tests.builders import a_state, a_target
+from stackward.model.verdict import Observation, Passed, ProbeName, Source
+from tests.builders import NOW, a_state, a_target
 from tests.unit.catalog.blocks import (
     AGES,
     MOUNT,
@@ -141,6 +142,60 @@ def test_leaving_out_slow_answers_leaves_the_memory_as_it_would_be():
             thrifty = reduce(thrifty, as_event(block, reader.observe(block, target, THRESHOLDS)))
             plain = reduce(plain, as_event(block, observe_block(block, target, THRESHOLDS)))
             assert thrifty == plain, f"seed {seed}"
+
+
+def a_life_on_the_wire(dice: Random) -> Iterator[FactBlock]:
+    """Of the blocks that a loop sends some never get here, and now and then a new loop begins."""
+    reader, told = BlockReader(), dict(SECTIONS)
+    churn, lost = dice.choice([0.02, 0.1]), dice.choice([0.0, 0.4])
+    for tick in range(1, 25):
+        up = timedelta(seconds=9000 + 15 * tick)
+        is_first = tick == 1 or dice.random() < 0.03
+        reader = BlockReader() if is_first else reader
+        told |= {"uptime": (f"{up.total_seconds():.2f}",)}
+        for name in FORMS.keys() - {"uptime"}:
+            if dice.random() < churn:
+                told[name] = dice.choice(FORMS[name])
+            elif dice.random() < 0.3:
+                told[name] = SECTIONS[name]
+        slow = {
+            name: (up - timedelta(seconds=dice.choice([1, 15, 30])), told[name])
+            for name in AGES
+            if is_first or dice.random() < 0.5
+        }
+        fresh = {name: lines for name, lines in told.items() if lines and name not in AGES}
+        pending = {MOUNT: up - timedelta(seconds=20)} if dice.random() < 0.03 else {}
+        (raw,) = reader.feed(block_line(tick, up, fresh, slow, pending))
+        if dice.random() >= lost:
+            at = NOW + timedelta(seconds=15 * tick)
+            version, sections, ages, running, size, heard, lasting = raw[1:]
+            asked_at = at - timedelta(milliseconds=200)
+            yield FactBlock(
+                *(tick, version, sections, asked_at, at, ages, running, size, heard, lasting)
+            )
+
+
+def test_blocks_that_never_come_change_no_answer():
+    left_out = 0
+    for seed in range(150):
+        dice = Random(seed)
+        role = dice.choice([VmRole.SECONDARY_STORAGE, VmRole.CONSOLE_PROXY])
+        reader, target = GuestReader(), a_target(role=role)
+        last: dict[ProbeName, Observation] = {}
+        for block in a_life_on_the_wire(dice):
+            observations, *rest = reader.observe(block, target, THRESHOLDS)
+            alone = block._replace(lasting=None, heard=None, ages=Ages.of(dict(block.ages)))
+            anew, *rest_anew = observe_block(alone, target, THRESHOLDS)
+            assert rest == rest_anew, f"seed {seed}"
+            told = {one.probe: one for one in observations}
+            for one in anew:
+                if one.probe in told:
+                    assert told[one.probe] == one, f"seed {seed}"
+                else:
+                    assert last[one.probe].verdict == one.verdict, f"seed {seed}"
+                    left_out += 1
+            last |= told
+    assert left_out > 100
 
 
 def as_event(block: FactBlock, told: Told) -> Observed:
