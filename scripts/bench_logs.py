@@ -48,6 +48,7 @@ from stackward.catalog.signatures import SignatureSet
 from stackward.config.document import read_document
 from stackward.config.packs import pack_files
 from stackward.config.patterns import PatternFile, PatternSettings, load_patterns
+from stackward.model.event import Event, Sighted
 from stackward.model.guest import LogPosition
 
 GOALS = {"0.5 %": 50, "all": 8}
@@ -147,6 +148,9 @@ def run(scratch: Path, lines: int) -> int:
         flush=True,
     )
     is_good &= rate >= GOAL_SSH
+    read = stackward(files["0.5 %"], "--role", told["role"]).events
+    seen = Counter({each: STREAM_TIMES * count for each, count in read.items()})
+    is_good &= compare(Counter(told["events"]), seen, "over ssh", "from the file")
     for name, file in files.items():
         hold = over_ssh(file, 1, "asyncio")["hold_seconds"]
         print(
@@ -303,8 +307,8 @@ def measured(command: list[str], **options: object) -> tuple[str, float]:
     return done.stdout, cpu
 
 
-def stackward(file: Path) -> Reading:
-    command = [sys.executable, "-m", "stackward", "logs", "bench", str(file)]
+def stackward(file: Path, *options: str) -> Reading:
+    command = [sys.executable, "-m", "stackward", "logs", "bench", str(file), *options]
     output, cpu = measured([*command, "--format", "json"])
     told = json.loads(output)
     return Reading(told["lines"], told["bytes"], cpu, Counter(told["events"]))
@@ -342,10 +346,12 @@ def beginning(file: Path, lines: int) -> Path:
     return part
 
 
-def compare(ours: Counter[str], theirs: Counter[str]) -> bool:
+def compare(
+    ours: Counter[str], theirs: Counter[str], who: str = "stackward", other: str = "mtail"
+) -> bool:
     for name in sorted({*ours, *theirs}):
         if ours[name] != theirs[name]:
-            print(f"EVENTS DIFFER: {name}: stackward {ours[name]}, mtail {theirs[name]}")
+            print(f"EVENTS DIFFER: {name}: {who} {ours[name]}, {other} {theirs[name]}")
     return ours == theirs
 
 
@@ -395,8 +401,8 @@ async def follow(folder: Path, file: Path, times: int) -> dict:
             lab.settings(), MemoryKeys(), SystemClock(), SilentLog(), random.Random(7),
             tail=LogTailSettings(path="/var/log/cloud.log"),
         )  # fmt: skip
-        tower, meter = Watchtower(), HoldMeter()
-        equipment = replace(tower.equipment, clock=SystemClock())
+        tower, tally, meter = Watchtower(), Tally(), HoldMeter()
+        equipment = replace(tower.equipment, clock=SystemClock(), sink=tally)
         tailer = Tailer(guests, equipment, TailerSettings(bytes_per_second_max=1 << 40), known, {})
         target = replace(vm.target, route=SshRoute.DIRECT, host_id=None)
         tower.publish(target)
@@ -416,12 +422,26 @@ async def follow(folder: Path, file: Path, times: int) -> dict:
         return {
             "lines": tailer.lines,
             "bytes": size,
+            "events": tally.events,
+            "role": target.role.value,
             "cpu_seconds": ended.user + ended.system - begun.user - begun.system,
             "start_cpu_seconds": start.user + start.system,
             "loop": type(asyncio.get_running_loop()).__module__.partition(".")[0],
             "wall_seconds": ended.elapsed - begun.elapsed,
             "hold_seconds": hold,
         }
+
+
+class Tally:
+    """Counts events by class and keeps none, as nobody does who follows logs for long."""
+
+    def __init__(self) -> None:
+        self.events: Counter[str] = Counter()
+
+    def put(self, event: Event) -> None:
+        if isinstance(event, Sighted):
+            self.events.update(each.event.value for each in event.sightings)
+            self.events.update({each.value: count for each, count in event.counted.items()})
 
 
 class HoldMeter:

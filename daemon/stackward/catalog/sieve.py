@@ -43,7 +43,7 @@ STORM_LINES_MIN = 40
 # What is known of messages that differ in their digits only, while there is a storm.
 SHAPES_MAX = 500
 SHAPE_BYTES_MAX = 1000
-STEP_BYTES = 32 * 1024
+STEP_BYTES = 128 * 1024
 STORM_STEP_BYTES = 64 * 1024
 TURN_LINES = 50  # so many are asked for one by one before others have their turn
 
