@@ -290,7 +290,7 @@ class TailReader:
         done = 0
         while (end := self._stretch_end(fresh, done)) > done:
             stop = file.offset - len(fresh) + end
-            chunks += self._whole_lines(file, fresh[done:end], line_start)
+            chunks += self._whole_lines(file, fresh, done, end, line_start)
             done, line_start = end, stop
         if chunks:
             self.position = chunks[-1].end
@@ -305,23 +305,27 @@ class TailReader:
         fits = begin + self._settings.chunk_bytes_max
         return (fresh.rfind(b"\n", begin, fits) + 1) or (fresh.find(b"\n", fits) + 1)
 
-    def _whole_lines(self, file: LogPosition, fresh: bytes, begin: int) -> Iterator[RawChunk]:
-        """One chunk, and another behind each line that has to be cut."""
+    def _whole_lines(
+        self, file: LogPosition, fresh: bytes, done: int, end: int, begin: int
+    ) -> Iterator[RawChunk]:
+        """The lines up to `end`: one chunk, and another behind each line that has to be cut."""
         limit = self._settings.line_bytes_max
         if self._line_length:
-            first_end = fresh.find(b"\n") + 1
-            stop = begin + self._line_length + first_end
-            is_cut = self._line_length + first_end - 1 > limit
-            first, rest = self._end_line(fresh[:first_end]), memoryview(fresh)[first_end:]
-            if is_cut:
-                yield _chunk(file, first, begin, stop)
-                begin = stop
-            fresh = bytes(rest) if is_cut else b"".join((first, rest))
+            first_end = fresh.find(b"\n", done) + 1
+            length = self._line_length + first_end - done
+            first, rest = self._end_line(fresh[done:first_end]), memoryview(fresh)[first_end:end]
+            if length - 1 > limit:
+                yield _chunk(file, first, begin, begin + length)
+                fresh, begin = bytes(rest), begin + length
+            else:
+                fresh = b"".join((first, rest))
+        else:
+            fresh = fresh[done:end]
         while (long := _long_line(fresh, limit)) is not None:
-            at, end = long
-            self._count_cut(end - 1 - at)
-            yield _chunk(file, fresh[: at + limit] + b"\n", begin, begin + end)
-            fresh, begin = fresh[end:], begin + end
+            at, stop = long
+            self._count_cut(stop - 1 - at)
+            yield _chunk(file, fresh[: at + limit] + b"\n", begin, begin + stop)
+            fresh, begin = fresh[stop:], begin + stop
         if fresh:
             yield _chunk(file, fresh, begin, begin + len(fresh))
 

@@ -119,7 +119,7 @@ class Sieve:
         last = self._head_before(data, size, first)
         odd = frozenset(odd_lines(data))
         at = first
-        if self.may_shed and not odd:
+        if self._is_storm and self.may_shed and not odd:
             at = yield from self._flood(data, at, last, seen_at)
         for lines, begin, end in self._parts(data, at, last, odd):
             if lines:

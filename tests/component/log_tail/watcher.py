@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -195,8 +196,10 @@ async def watch(plan: Plan, *, is_broken: bool) -> None:
             for work in (tailer.run(), tell_listing(room, targets), tell_counts(plan, room))
         ]
         await stop.wait()
+        latest = room.bulletin.latest()  # None: it is stopped before its first round
+        number = -1 if latest is None else latest.round_number
         for _ in range(3):
-            await room.bulletin.next_after(room.snapshot.round_number)
+            number = (await room.bulletin.next_after(number)).round_number
         for task in tasks:
             task.cancel()
     await journal.close()
@@ -240,6 +243,9 @@ def start(plan: Plan, *, is_broken: bool) -> int:
         os.dup2(2, 1)
         asyncio.run(watch(plan, is_broken=is_broken))
         code = 0
+    except BaseException:
+        traceback.print_exc()  # nobody else does: what is behind `os._exit` is never reached
+        raise
     finally:
         os._exit(code)
 
