@@ -12,7 +12,9 @@ and stackward reads that part too. Events are compared class by class and must b
 Then the first file goes over loopback from a real sshd through the daemon's own tail: SSH
 transport, tail script, reader, sieve and tailer, direct, at full speed, several times over so that
 the figure is that of a long stream. What the process took before the first line came (imports,
-packs, compiled patterns) is told beside it and is not part of it; sshd is another process.
+packs, compiled patterns) is told beside it and is not part of it; sshd is another process. Its
+events must be those of the file. Beside it stands what OpenSSH's own client takes to receive the
+same bytes with the same cipher and throw them away.
 All other figures are CPU seconds (user and system, children too) of the whole process, with start,
 packs and all: what a machine pays. The longest slice is the longest time without giving the loop
 back, measured on asyncio's loop in a run of its own; the stream takes the daemon's, which is uvloop
@@ -29,6 +31,7 @@ import os
 import random
 import re
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -145,6 +148,12 @@ def run(scratch: Path, lines: int) -> int:
         f"{told['cpu_seconds']:>9.2f}{told['cpu_seconds'] / told['lines'] * 1e6:>10.3f}"
         f"{rate / 1e6:>6.0f} MB per CPU s, goal {GOAL_SSH / 1e6:.0f}\n"
         f"{'':18}on {told['loop']}, and {told['start_cpu_seconds']:.2f} CPU s before that to start",
+        flush=True,
+    )
+    alone = ssh_alone(scratch, files["0.5 %"], STREAM_TIMES)
+    print(
+        f"{'':18}{'ssh':12}{'':>10}{told['bytes'] / 1e6:>7.0f}{told['bytes'] / alone:>9.2f}{'':10}"
+        f"{alone / 1e6:>6.0f} MB per CPU s, with nothing behind it: {alone / rate:.1f} times ours",
         flush=True,
     )
     is_good &= rate >= GOAL_SSH
@@ -361,6 +370,31 @@ def compare(
 def over_ssh(file: Path, times: int, loop: str) -> dict:
     command = [sys.executable, __file__, "--follow", str(file), str(times), loop]
     return json.loads(measured(command)[0].splitlines()[-1])
+
+
+def ssh_alone(folder: Path, file: Path, times: int) -> float:
+    """Bytes in a CPU second of OpenSSH's client with the same cipher, which throws them away."""
+    from tests.integration.lab.sshd import USER, SshLab
+
+    from stackward.transports.ssh_settings import CIPHERS
+
+    home = folder / "alone"
+    home.mkdir()
+    with SshLab(home) as lab:
+        vm = lab.start_vm("s-1-VM")
+        key = home / "key"
+        lab.vm_key.write_private_key(key)
+        key.chmod(0o600)
+        options = ["StrictHostKeyChecking=no", f"UserKnownHostsFile={home}/known", "BatchMode=yes"]
+        command = ["ssh", "-F", "none", "-i", key, "-p", str(vm.port), "-c", CIPHERS[0]]
+        command += [part for option in options for part in ("-o", option)]
+        command += [f"{USER}@{vm.address}", shlex.join(["cat", *[str(file)] * times])]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+        subprocess.run(command, **quiet, stderr=subprocess.DEVNULL, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return file.stat().st_size * times / spent
 
 
 def loop_of(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
