@@ -43,8 +43,8 @@ STORM_LINES_MIN = 40
 # What is known of messages that differ in their digits only, while there is a storm.
 SHAPES_MAX = 500
 SHAPE_BYTES_MAX = 1000
-STEP_BYTES = 128 * 1024
-STORM_STEP_BYTES = 64 * 1024
+# Looked at in one go: at first, after a step in which little was hit, and in a storm.
+STEP_BYTES, LONG_STEP_BYTES, STORM_STEP_BYTES = 32 * 1024, 64 * 1024, 32 * 1024
 TURN_LINES = 50  # so many are asked for one by one before others have their turn
 
 # In place of its signature: nobody asked yet, nobody asked whether digits matter, they do.
@@ -176,11 +176,14 @@ class Sieve:
 
         All between the heads at `start` and `last`, in steps.
         """
-        at = start
+        at, size = start, STEP_BYTES
         while at < last:
             parts = self._every_part if self._is_storm else self._marked_parts
-            stop = self._step(data, at, last, STEP_BYTES)
-            yield from parts(data, at, stop, odd)
+            stop, hit = self._step(data, at, last, size), 0
+            for part in parts(data, at, stop, odd):
+                hit += len(part[0])
+                yield part
+            size = LONG_STEP_BYTES if hit < STORM_LINES_MIN else STEP_BYTES
             at = stop
 
     def _step(self, data: bytes, at: int, last: int, size: int) -> int:
