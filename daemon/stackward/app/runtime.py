@@ -140,6 +140,7 @@ class Daemon:
             self._service.stopping()
             await self._note(journal, EntryKind.STOPPED, "The daemon stopped.")
         self._log.info("stopped")
+        self._service.close()
 
     @contextmanager
     def _listening(self) -> Iterator[None]:

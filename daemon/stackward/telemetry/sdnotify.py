@@ -48,6 +48,12 @@ class ServiceManager:
         """The daemon is going down."""
         self._send("STOPPING=1")
 
+    def close(self) -> None:
+        """Nothing more is said."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
     def _send(self, message: str) -> None:
         if self._socket is None:
             return

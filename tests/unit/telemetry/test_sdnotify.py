@@ -15,12 +15,26 @@ def ear(tmp_path):
         yield listener
 
 
+@pytest.fixture
+def speaker():
+    """Makes service managers, and closes them."""
+    made = []
+
+    def make(*words):
+        made.append(ServiceManager(*words))
+        return made[-1]
+
+    yield make
+    for manager in made:
+        manager.close()
+
+
 def heard(ear):
     return ear.recv(4096).decode().splitlines()
 
 
-def test_each_word_is_said_as_systemd_expects_it(ear):
-    manager = ServiceManager(ear.getsockname(), "60000000")
+def test_each_word_is_said_as_systemd_expects_it(ear, speaker):
+    manager = speaker(ear.getsockname(), "60000000")
     manager.ready("started")
     assert heard(ear) == ["READY=1", "STATUS=started"]
     manager.alive("2 passed")
@@ -34,8 +48,8 @@ def test_each_word_is_said_as_systemd_expects_it(ear):
     assert manager.watchdog_seconds == 60.0
 
 
-def test_a_status_stays_on_one_line(ear):
-    ServiceManager(ear.getsockname()).ready("a\nREADY=0\tb")
+def test_a_status_stays_on_one_line(ear, speaker):
+    speaker(ear.getsockname()).ready("a\nREADY=0\tb")
     assert heard(ear) == ["READY=1", "STATUS=a READY=0 b"]
 
 
@@ -45,5 +59,5 @@ def test_without_a_service_manager_nothing_is_said():
     manager.stopping()
 
 
-def test_a_service_manager_that_is_gone_stops_nothing(tmp_path):
-    ServiceManager(str(tmp_path / "nobody")).alive("still here")
+def test_a_service_manager_that_is_gone_stops_nothing(tmp_path, speaker):
+    speaker(str(tmp_path / "nobody")).alive("still here")
