@@ -98,7 +98,6 @@ class RawBlock(NamedTuple):
     ages: Ages
     pending: Mapping[str, timedelta]
     size_bytes: int
-    heard: tuple[str, ...] | None = None
     lasting: Mapping[str, tuple[str, ...]] | None = None
 
 
@@ -219,7 +218,7 @@ class BlockReader:
             raise LoopGarbled(f"the block of tick {tick} is not closed")
         sections: dict[str, tuple[str, ...]] = {}
         pending: dict[str, timedelta] = {}
-        heard: list[str] = []
+        heard = 0
         known, repeated = self._known, 0
         for text in parts:
             section = known.get(text)
@@ -231,8 +230,8 @@ class BlockReader:
                 name, lines = self._fresh(text)
                 sections[name] = lines
             else:
-                self._slow_part(text, now, pending, heard)
-        is_twice = len(sections) + len(pending) + len(heard) != len(parts)
+                heard += self._slow_part(text, now, pending, is_first=not heard)
+        is_twice = len(sections) + len(pending) + heard != len(parts)
         if repeated != len(known) or is_twice:
             self._forget_known(parts)
         sections.update(self._slow)
@@ -242,7 +241,7 @@ class BlockReader:
             }
         ages = Ages(self._asked, now)
         size = len(line) + 1
-        return RawBlock(tick, version, sections, ages, pending, size, tuple(heard), self._lasting)
+        return RawBlock(tick, version, sections, ages, pending, size, self._lasting)
 
     def _fresh(self, text: str) -> tuple[str, tuple[str, ...]]:
         """A section that was read for this tick, and does not read as in the block before."""
@@ -266,9 +265,12 @@ class BlockReader:
         return name
 
     def _slow_part(
-        self, text: str, now: timedelta, pending: dict[str, timedelta], heard: list[str]
-    ) -> None:
-        """A section that was heard since the block before, or is still waited for."""
+        self, text: str, now: timedelta, pending: dict[str, timedelta], *, is_first: bool
+    ) -> bool:
+        """A section that was heard since the block before, or is still waited for: False.
+
+        `is_first`: no other was heard in this block.
+        """
         head, *told = text.split(_LINE_END)
         match = _SLOW_SECTION.fullmatch(head)
         if match is None:
@@ -277,10 +279,9 @@ class BlockReader:
         lines, time = self._bounded(head, told), _span(int(centiseconds))
         if kind == "?":
             pending[name] = max(now - time, _ZERO)
-            return
-        if not heard:  # those of the block before may still be asked for
+            return False
+        if is_first:  # those of the block before may still be asked for
             self._asked = self._asked.copy()
-        heard.append(name)
         before = self._slow.pop(name, ())
         if before != lines and name not in VOLATILE_SECTIONS:
             self._lasting = None
@@ -293,6 +294,7 @@ class BlockReader:
             oldest = next(iter(self._slow))
             del self._slow[oldest], self._asked[oldest]
             self._lasting = None
+        return True
 
     def _bounded(self, head: str, lines: list[str]) -> tuple[str, ...]:
         if len(lines) > self._limits.section_lines_max:

@@ -24,6 +24,7 @@ from stackward.model.verdict import Observation, Passed, Source
 TELL_ALL_EVERY = timedelta(seconds=30)
 
 _ZERO = timedelta(0)
+_NOTHING: frozenset[str] = frozenset()
 
 Told = tuple[tuple[Observation, ...], GuestMarks, GuestReadings]
 
@@ -39,6 +40,7 @@ class _Steady:
     marks: GuestMarks
     readings: GuestReadings
     told_all_at: datetime
+    asked: Mapping[str, timedelta]  # when the slow sections were, on the VM's uptime
 
     def goes_on_in(self, block: FactBlock, thresholds: ProbeThresholds) -> bool:
         """True when nothing that the lasting answers rest on has changed or grown stale."""
@@ -49,14 +51,17 @@ class _Steady:
         )
 
     def heard_in(self, block: FactBlock) -> frozenset[str] | None:
-        """The slow sections that were heard since the block before; None: take all for new."""
-        if (
-            block.heard is None
-            or not _ZERO <= block.received_at - self.told_all_at < TELL_ALL_EVERY
-        ):
+        """The slow sections that were asked since the block before; None: take all for new.
+
+        Whoever else had a block in between, or nobody, is of no account.
+        """
+        before, self.asked = self.asked, block.ages.asked
+        if not _ZERO <= block.received_at - self.told_all_at < TELL_ALL_EVERY:
             self.told_all_at = block.received_at
             return None
-        return frozenset(block.heard)
+        if self.asked is before:
+            return _NOTHING
+        return frozenset(name for name, at in self.asked.items() if before.get(name) != at)
 
 
 class GuestReader:
@@ -93,7 +98,8 @@ class GuestReader:
         if _is_plain(block, thresholds) and _stays(facts, answers):
             kept = [(probe, answer if probe.is_lasting else None) for probe, answer in answers]
             self._steady = _Steady(
-                _lasting(block), thresholds, kept, facts, found, told, block.received_at
+                *(_lasting(block), thresholds, kept, facts, found, told),
+                *(block.received_at, block.ages.asked),
             )
         observations = tuple(
             Observation(

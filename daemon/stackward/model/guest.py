@@ -28,6 +28,11 @@ class Ages(Mapping[str, timedelta]):
         return cls({name: -age for name, age in ages.items()})
 
     @property
+    def asked(self) -> Mapping[str, timedelta]:
+        """When each was asked; the same object for as long as none was asked anew."""
+        return self._asked
+
+    @property
     def oldest(self) -> timedelta:
         """The greatest age; zero where there is none."""
         asked = self._asked
@@ -67,10 +72,8 @@ class FactBlock(NamedTuple):
     A section is there only if it was closed. `ages` holds, for the slow sections that are asked
     in the background, how old each was on the VM when the block was sent (seconds there).
     `pending` names slow questions still running and for how long: a toucher that hangs is a
-    finding, not an error. `heard` names the slow sections that were heard since the block before;
-    the others are those of then. None: not known, and any of them may be new. `lasting` holds the
-    sections that mostly stay as they are, and is the same object for as long as they do; None:
-    nobody has looked.
+    finding, not an error. `lasting` holds the sections that mostly stay as they are, and is the
+    same object for as long as they do; None: nobody has looked.
     """
 
     tick: int
@@ -81,7 +84,6 @@ class FactBlock(NamedTuple):
     ages: Ages = _NO_AGES
     pending: Mapping[str, timedelta] = _NONE
     size_bytes: int = 0
-    heard: tuple[str, ...] | None = None
     lasting: Mapping[str, tuple[str, ...]] | None = None
 
     @property

@@ -192,11 +192,11 @@ class FactChannel:
     def _take(self, block: RawBlock) -> None:
         if self._waiter is None or self._waiter.done() or block.tick != self._tick:
             return  # an answer to an older question is no news
-        tick, version, sections, ages, pending, size_bytes, heard, lasting = block
+        tick, version, sections, ages, pending, size_bytes, lasting = block
         now = self._clock.now()
         told = FactBlock(
             *(tick, version, sections, self._asked_at, now),
-            *(ages, pending, size_bytes, heard, lasting),
+            *(ages, pending, size_bytes, lasting),
         )
         self._waiter.set_result(told)
 

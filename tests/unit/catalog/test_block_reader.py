@@ -1,6 +1,7 @@
 """The framing of the fact loop's blocks: any cut of the bytes, any garbage."""
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from random import Random
 
@@ -120,6 +121,7 @@ def test_what_the_reader_remembers_changes_no_block(told):
     """Beside a reader that takes every block apart, also where a section stands in it twice."""
     reader = BlockReader()
     slow: dict[str, tuple[timedelta, tuple[str, ...]]] = {}
+    asked: Mapping[str, timedelta] = {}
     for tick, (sections, heard, pending) in enumerate(told):
         now = (tick + 5) * SECOND
         line = block_line(
@@ -142,7 +144,8 @@ def test_what_the_reader_remembers_changes_no_block(told):
         assert block.sections == whole
         assert block.ages == {name: max(now - at, 0 * SECOND) for name, (at, _) in slow.items()}
         assert block.ages.oldest == max(block.ages.values(), default=0 * SECOND)
-        assert set(block.heard or ()) == heard.keys()
+        assert tick == 0 or (block.ages.asked is asked) == (not heard)
+        asked = block.ages.asked
         assert block.pending == {
             name: max(now - at * SECOND, 0 * SECOND) for name, at in pending.items()
         }
