@@ -22,7 +22,7 @@ from stackward.core.state import (
 from stackward.errors import Leg
 from stackward.model.diagnosis import DiagnosisCode
 from stackward.model.event import Observed
-from stackward.model.guest import GuestMarks, GuestReadings, LogPosition
+from stackward.model.guest import Ages, GuestMarks, GuestReadings, LogPosition
 from stackward.model.identity import HostId, Hypervisor, TargetId, TemplateId, VmRole, ZoneId
 from stackward.model.plan import ActionName, Mode
 from stackward.model.target import (
@@ -93,6 +93,11 @@ PROBE_OF: Mapping[Sign, ProbeName] = {
 
 # What a healthy machine answers: everything it is asked, well.
 HEALTHY_PROBES = tuple(ProbeName)
+
+
+def ages_of(ages: Mapping[str, timedelta]) -> Ages:
+    """These ages, as they are."""
+    return Ages({name: -age for name, age in ages.items()})
 
 
 def seconds(count: float) -> timedelta:

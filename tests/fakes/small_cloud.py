@@ -15,7 +15,6 @@ from stackward.core.snapshot import Snapshot, Totals
 from stackward.core.state import LogMemory, ProbeMemory, TargetState
 from stackward.model.entry import EntryKind
 from stackward.model.guest import (
-    Ages,
     CommandReply,
     FactBlock,
     GuestMarks,
@@ -27,7 +26,7 @@ from stackward.model.plan import Plan
 from stackward.model.target import AgentState, Capabilities, HypervisorHost, Inventory, Target
 from stackward.model.verdict import Failed, Observation, Passed, ProbeName, Sign, Source, Verdict
 from stackward.ports import JobReply, JobStatus, Look
-from tests.builders import HOST, ZONE, a_fleet, a_policy, a_position, a_state, a_target
+from tests.builders import HOST, ZONE, a_fleet, a_policy, a_position, a_state, a_target, ages_of
 from tests.fakes.clock import LoopClock
 from tests.fakes.journal import MemoryJournal
 
@@ -244,7 +243,7 @@ class SmallCloud:
             sections={},
             asked_at=asked_at,
             received_at=self.clock.now(),
-            ages=Ages.of({"unit": timedelta(seconds=self.facts_age)}),
+            ages=ages_of({"unit": timedelta(seconds=self.facts_age)}),
         )
 
     async def run(

@@ -11,7 +11,7 @@ _NONE: Mapping[str, timedelta] = MappingProxyType({})
 
 
 class Ages(Mapping[str, timedelta]):
-    """How old the slow sections of a block were when it was sent, worked out for whom is asked.
+    """How old the slow sections of a block were when it was sent; worked out when it is asked.
 
     `asked`: when each was asked, and `now`: when the block was sent, both on the VM's uptime.
     """
@@ -21,11 +21,6 @@ class Ages(Mapping[str, timedelta]):
     def __init__(self, asked: Mapping[str, timedelta], now: timedelta = _ZERO) -> None:
         self._asked = asked
         self._now = now
-
-    @classmethod
-    def of(cls, ages: Mapping[str, timedelta]) -> "Ages":
-        """These ages, as they are."""
-        return cls({name: -age for name, age in ages.items()})
 
     @property
     def asked(self) -> Mapping[str, timedelta]:

@@ -9,10 +9,10 @@ from datetime import timedelta
 
 from stackward.catalog.guest_reader import observe_block
 from stackward.catalog.probe import ProbeThresholds
-from stackward.model.guest import Ages, FactBlock
+from stackward.model.guest import FactBlock
 from stackward.model.identity import VmRole
 from stackward.model.verdict import Failed, Observation, Passed, ProbeName, Sign, Unknown, Verdict
-from tests.builders import NOW, a_target
+from tests.builders import NOW, a_target, ages_of
 
 ROUND_TRIP = timedelta(milliseconds=200)
 ASKED_AT = NOW - ROUND_TRIP
@@ -86,7 +86,7 @@ def a_block(*, without=(), ages=None, pending=None, **sections) -> FactBlock:
         sections=told,
         asked_at=ASKED_AT,
         received_at=NOW,
-        ages=Ages.of({**AGES, **(ages or {})}),
+        ages=ages_of({**AGES, **(ages or {})}),
         pending=pending or {},
         size_bytes=900,
     )
@@ -98,7 +98,7 @@ def with_connects(block: FactBlock, age=timedelta(seconds=20), **lines: str) -> 
     told = {names[key]: (line,) for key, line in lines.items()}
     return block._replace(
         sections={**block.sections, **told},
-        ages=Ages.of({**block.ages, **dict.fromkeys(told, age)}),
+        ages=ages_of({**block.ages, **dict.fromkeys(told, age)}),
     )
 
 

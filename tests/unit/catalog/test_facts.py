@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from stackward.catalog.fact_sections import FactReader, read_facts
 from stackward.catalog.facts import LinkFacts, TouchResult, Unreadable, marks, readings
 from stackward.catalog.guest_reader import observe_block
-from stackward.model.guest import Ages, GuestMarks
+from stackward.model.guest import GuestMarks
 from stackward.model.identity import VmRole
-from tests.builders import a_target
+from tests.builders import a_target, ages_of
 from tests.unit.catalog.blocks import (
     BOOT_ID,
     INVOCATION,
@@ -52,7 +52,7 @@ def test_the_numbers_are_read():
 def test_a_reader_that_remembers_reads_every_block_as_if_it_were_the_first():
     reader = FactReader()
     good, later = a_block(), a_block(uptime=("86410.25 1.0",), jvm=("none",), conf=("odd",))
-    for block in (good, good._replace(ages=Ages.of({"unit": timedelta(seconds=9)})), later, good):
+    for block in (good, good._replace(ages=ages_of({"unit": timedelta(seconds=9)})), later, good):
         assert reader.read(block) == read_facts(block)
         odd = block._replace(sections=dict.fromkeys(SECTIONS, ("?",)))
         assert reader.read(odd) == read_facts(odd)

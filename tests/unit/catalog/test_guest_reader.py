@@ -13,7 +13,7 @@ from stackward.model.event import Observed
 from stackward.model.guest import Ages, FactBlock
 from stackward.model.identity import VmRole
 from stackward.model.verdict import Observation, Passed, ProbeName, Source
-from tests.builders import NOW, a_state, a_target
+from tests.builders import NOW, a_state, a_target, ages_of
 from tests.unit.catalog.blocks import (
     AGES,
     MOUNT,
@@ -187,7 +187,7 @@ def test_blocks_that_never_come_change_no_answer():
         last: Answers = {}
         for block in a_life_on_the_wire(dice):
             told = reader.observe(block, target, THRESHOLDS)
-            alone = block._replace(lasting=None, ages=Ages.of(dict(block.ages)))
+            alone = block._replace(lasting=None, ages=ages_of(dict(block.ages)))
             anew = observe_block(alone, target, THRESHOLDS)
             assert told[1:] == anew[1:], f"seed {seed}"
             last |= by_probe(told)
