@@ -61,7 +61,7 @@ class LogTailSettings:
 
     path: str = "/var/log/cloud.log"
     dead_man: timedelta = timedelta(seconds=60)
-    poll: timedelta = timedelta(milliseconds=100)
+    poll: timedelta = timedelta(milliseconds=75)
     grace: timedelta = timedelta(milliseconds=300)
     rotated_max: int = 16
     bulk_bytes: int = 1_000_000

@@ -31,7 +31,7 @@ SCRIPT = r"""
 export LC_ALL=C
 pos=0 head='' head_bytes=0 silent=0 lossy='' missed=0 calm=0 idle=0 packed='' own='' before=''
 nothing=e3b0c44298fc1c149afbf4c8996fb924  # digest of no bytes at all
-young=32 copies='' by_name=''
+young=32 copies='' by_name='' come='' come_full=''
 
 say() { printf '\n\036%s %s\n' "$mark" "$*" || exit 1; }
 
@@ -83,13 +83,33 @@ where() {
 # Wait, and listen: a line is a sign of life from our side, silence for too long ends it all.
 pause() {
   local word
-  if IFS= read -r -t "$1" word; then
-    silent=0
-    still_there
-    [[ -z $placed ]] || say K "$pos"
-  elif (( $? <= 128 )); then exit 0
-  elif (( ++silent > silent_max )); then exit 0
+  if IFS= read -r -t "$1" word; then answer
+  elif (( $? <= 128 || ++silent > silent_max )); then exit 0
   fi
+}
+
+answer() {
+  silent=0
+  still_there
+  [[ -z $placed ]] || say K "$pos"
+}
+
+# Nothing is new, as for most of a log's life: wait until it is. All VMs do this all the time, so it
+# calls nothing, and what seldom changes is looked at seldom. `come` is what it read.
+doze() {
+  local word
+  while :; do
+    if IFS= read -r -t "$poll" word; then
+      answer
+      return 0
+    elif (( $? <= 128 || ++silent > silent_max )); then exit 0
+    fi
+    IFS= read -r -N 8192 -u 3 come && come_full=1
+    [[ -z $come ]] || return 0
+    (( ++idle % 5 )) && continue
+    whole || { truncated; return 0; }
+    [[ $log -ef /proc/self/fd/3 ]] || return 0
+  done
 }
 
 # --- the past of the log: its rotated files, oldest first, without the .gz of those packed
@@ -341,9 +361,13 @@ follows() {
 
 # Send what is new in the open file. True: something was.
 drain() {
-  local piece='' full='' news='' size=''
+  local piece=$come full=$come_full news='' size=''
+  come='' come_full=''
   if [[ -n $packed ]]; then unpack; return; fi
-  IFS= read -r -N 8192 -u 3 piece && full=1
+  if [[ -z $piece ]]; then
+    full=''
+    IFS= read -r -N 8192 -u 3 piece && full=1
+  fi
   [[ -n $piece ]] || return 1
   where
   whole && { (( pos )) || [[ $seen == "${piece:0:256}"* ]]; } || { truncated; return 0; }
@@ -566,7 +590,7 @@ follow() {
   fi
   while :; do
     if drain; then
-      calm=0 soon=0.02
+      calm=0 soon=0.01
       read -t 0 && pause "$poll"
       continue
     fi
@@ -577,8 +601,13 @@ follow() {
       soon=''
       continue
     fi
-    [[ $packed == .gz.read ]] || pause "$poll"
-    [[ -n $packed ]] || (( ++idle % 5 )) || whole || truncated
+    if [[ -z $packed ]] && (( calm == 0 )); then
+      doze
+      [[ -z $come ]] || continue
+    elif [[ $packed != .gz.read ]]; then
+      pause "$poll"
+      [[ -n $packed ]] || (( ++idle % 5 )) || whole || truncated
+    fi
     if [[ $log -ef /proc/self/fd/3 ]]; then calm=0; continue; fi
     (( ++calm >= grace )) || continue
     if [[ ! -f $log ]] && { list_past; ! find_own; }; then calm=$(( grace - 10 )); continue; fi

@@ -38,13 +38,14 @@ class LogFormat(StrEnum):
 class RecordLimits:
     """How much of one record is kept, and how long it may wait for the rest of itself.
 
-    The writer sends a message and its trace in one go, so what has not come after `hold` will not.
+    The writer sends a message and its trace in one go, and the tail looks again soon after it found
+    something, so what has not come after `hold` will not.
     """
 
     message_chars_max: int = 8192
     trace_lines_max: int = 60
     trace_bytes_max: int = 16384
-    hold: timedelta = timedelta(milliseconds=60)
+    hold: timedelta = timedelta(milliseconds=40)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

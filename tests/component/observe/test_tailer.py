@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+from stackward.catalog.records import RecordLimits
 from stackward.catalog.signatures import Signature, SignatureSet
 from stackward.core.state import LogMemory
 from stackward.errors import Leg, Unreachable
@@ -20,6 +21,7 @@ from tests.fakes.virtual_loop import virtually
 VM = TargetId("id-v-2-VM")
 READY = b"2026-03-01 12:00:05,123 INFO  [cloud.agent.Agent] (Agent-Handler-2:null) Ready"
 TROUBLE = b"2026-03-01 12:00:06,001 ERROR [utils.nio.Link] (main:null) It broke"
+NOT_YET = RecordLimits().hold.total_seconds() * 2 / 3
 FRAME = b"\tat com.cloud.utils.nio.Link.unwrap(Link.java:1)"
 
 
@@ -127,7 +129,7 @@ async def test_a_held_record_is_given_out_when_its_time_is_up():
     tail = Tail()
     async with tail.running():
         tail.write(TROUBLE)
-        await asyncio.sleep(0.04)
+        await asyncio.sleep(NOT_YET)
         assert tail.events == []
         await asyncio.sleep(0.2)
         assert tail.events == [EventClass.TLS_FAILURE]
@@ -140,10 +142,10 @@ async def test_the_place_never_passes_a_record_that_is_held():
     places: list[tuple[LogPosition | None, list[EventClass]]] = []
     async with tail.running():
         chunk = tail.write(READY, TROUBLE)
-        await asyncio.sleep(0.04)
+        await asyncio.sleep(NOT_YET)
         places.append((tail.tailer.positions[VM], list(tail.events)))
         tail.write(FRAME)
-        await asyncio.sleep(0.04)
+        await asyncio.sleep(NOT_YET)
         places.append((tail.tailer.positions[VM], list(tail.events)))
         await asyncio.sleep(1)
         places.append((tail.tailer.positions[VM], list(tail.events)))
