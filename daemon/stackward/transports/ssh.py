@@ -48,7 +48,7 @@ REKEY_SECONDS = 3600.0  # spread by a quarter: what connected together must not 
 # Per channel: what a peer may send beyond what is being taken. A log comes quicker through a wide
 # window, as half of it must be empty before more is asked for.
 WINDOW_BYTES = 128 * 1024
-STREAM_WINDOW_BYTES = 256 * 1024
+STREAM_WINDOW_BYTES = 1024 * 1024
 # A jump's kernel gives up a connect after about 127 s; until then a late "open" may come.
 LATE_OPEN_SECONDS = 150.0
 STDERR_BYTES_MAX = 200

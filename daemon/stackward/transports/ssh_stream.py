@@ -36,18 +36,16 @@ class DataPackets:
     """Takes packets of data out of what a connection receives; `taken` counts them."""
 
     __slots__ = (
-        "_bytes", "_channel", "_connection", "_decrypt", "_encryption", "_pieces", "_read_others",
-        "taken",
+        "_channel", "_connection", "_decrypt", "_encryption", "_pieces", "_read_others", "taken",
     )  # fmt: skip
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._read_others: Callable[[], bool] = connection._recv_pkthdr
-        self._encryption: object = None
+        self._encryption: Any = None
         self._decrypt: Callable[[bytes, memoryview, bytes], bytes] | None = None
         self._channel: Any = None
         self._pieces: list[memoryview] = []  # data for this channel that was not delivered yet
-        self._bytes = 0
         self.taken = 0
 
     def read(self) -> bool:
@@ -58,63 +56,64 @@ class DataPackets:
         if self._decrypt is None or connection._decompressor is not None:
             return self._read_others()
         came: bytes = connection._inpbuf
-        at, size = 0, len(came)
-        view, length_max = memoryview(came), connection._max_recv_pktlen
-        is_data = True
-        while size - at > LENGTH_BYTES:
-            head = came[at : at + LENGTH_BYTES]
-            length = int.from_bytes(head, "big")
-            end = at + LENGTH_BYTES + length + TAG_BYTES
-            if end > size and length <= length_max:
-                break
-            is_data = length <= length_max and self._open(head, view[at + LENGTH_BYTES : end])
-            if not is_data:
-                break
-            at = end
+        at, is_data = self._open(came, self._decrypt)
         connection._inpbuf = came[at:]
         self._deliver()
         self._channel = None  # it may be closed by now, and need not be kept
         return False if is_data else self._read_others()
 
-    def _open(self, head: bytes, sealed: memoryview) -> bool:
-        """Open a packet and keep its data; False: it is another kind, or not as it should be.
+    def _open(
+        self, came: bytes, decrypt: Callable[[bytes, memoryview, bytes], bytes]
+    ) -> tuple[int, bool]:
+        """Open the packets of data that came, and keep the data.
 
-        Until it is certain what it is, nothing is changed.
+        Tells where the next packet begins; True: too little of it came, False: it is of another
+        kind, or not as it should be. Nothing is changed for such a one.
         """
         connection = self._connection
-        cipher, decrypt = connection._recv_encryption._cipher, self._decrypt
-        nonce = cipher._iv
-        try:
-            opened = decrypt(nonce, sealed, head)  # type: ignore[misc]  # `read` has looked
-            padding, kind, number, length = _HEAD.unpack_from(opened)
-        except (InvalidTag, struct_error):
-            return False
-        if kind != MSG_CHANNEL_DATA or _HEAD.size + length + padding != len(opened) or not length:
-            return False
-        channel = connection._channels.get(number)
-        if channel is not self._channel:
-            self._deliver()
-            self._channel = channel
-        if (
-            channel is None
-            or channel._recv_state != "open"
-            or self._bytes + length > channel._recv_window
-        ):
-            return False
-        count = (int.from_bytes(nonce[COUNT_AT:], "big") + 1) % COUNTS
-        cipher._iv = nonce[:COUNT_AT] + count.to_bytes(8, "big")
-        connection._recv_seq = (connection._recv_seq + 1) & 0xFFFFFFFF
-        self._pieces.append(memoryview(opened)[_HEAD.size : _HEAD.size + length])
-        self._bytes += length
-        self.taken += 1
-        return True
+        at, size, length_max = 0, len(came), connection._max_recv_pktlen
+        view = memoryview(came)
+        room = 0  # in the window of the channel
+        while size - at > LENGTH_BYTES:
+            body = at + LENGTH_BYTES
+            head = came[at:body]
+            length = int.from_bytes(head, "big")
+            end = body + length + TAG_BYTES
+            if length > length_max:
+                return at, False
+            if end > size:
+                break
+            cipher = self._encryption._cipher
+            nonce: bytes = cipher._iv
+            try:
+                opened = decrypt(nonce, view[body:end], head)
+                padding, kind, number, count = _HEAD.unpack_from(opened)
+            except (InvalidTag, struct_error):
+                return at, False
+            if kind != MSG_CHANNEL_DATA or _HEAD.size + count + padding != len(opened):
+                return at, False
+            channel = connection._channels.get(number)
+            if channel is not self._channel:
+                self._deliver()
+                self._channel = channel
+                room = (
+                    0 if channel is None or channel._recv_state != "open" else channel._recv_window
+                )
+            if not 0 < count <= room:
+                return at, False
+            room -= count
+            cipher._iv = _next(nonce)
+            connection._recv_seq = (connection._recv_seq + 1) & 0xFFFFFFFF
+            self._pieces.append(memoryview(opened)[_HEAD.size : _HEAD.size + count])
+            self.taken += 1
+            at = end
+        return at, True
 
     def _deliver(self) -> None:
         """Give the channel what was kept for it."""
-        if self._bytes:
+        if self._pieces:
             data = b"".join(self._pieces)
             self._pieces.clear()
-            self._bytes = 0
             self._channel._accept_data(data)
 
     def _take_key(self, encryption: Any) -> None:
@@ -122,6 +121,12 @@ class DataPackets:
         self._encryption, self._decrypt = encryption, None
         if type(encryption).__name__ == "GCMEncryption":
             self._decrypt = AESGCM(encryption._cipher._key).decrypt
+
+
+def _next(nonce: bytes) -> bytes:
+    """It counts in its last eight bytes, and begins anew behind the highest."""
+    count = (int.from_bytes(nonce[COUNT_AT:], "big") + 1) % COUNTS
+    return nonce[:COUNT_AT] + count.to_bytes(8, "big")
 
 
 def take_data_quickly(connection: Any) -> None:

@@ -262,7 +262,7 @@ async def test_a_tail_that_ends_is_told_after_its_last_lines(cloud, jump):
 async def test_a_slow_reader_holds_the_tail_back_and_loses_nothing(cloud, jump):
     sent = 0
     line = b"x" * 999 + b"\n"
-    total = 2000
+    total = 4000
 
     async def gush(vm, process):
         nonlocal sent
