@@ -18,7 +18,7 @@ Rules of the room:
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from datetime import datetime, tzinfo
 from itertools import accumulate, repeat
 from typing import Protocol
@@ -34,7 +34,7 @@ from stackward.catalog.log_lines import (
     text_of,
 )
 from stackward.catalog.records import Record
-from stackward.catalog.signatures import Hit, LogReading, SignatureSet
+from stackward.catalog.signatures import Hit, LogReading, Marks, SignatureSet
 from stackward.model.guest import LogPosition
 from stackward.model.sighting import EventClass, Sighting
 
@@ -43,8 +43,9 @@ STORM_LINES_MIN = 40
 # What is known of messages that differ in their digits only, while there is a storm.
 SHAPES_MAX = 500
 SHAPE_BYTES_MAX = 1000
-# Looked at in one go: at first, after a step in which little was hit, and in a storm.
-STEP_BYTES, LONG_STEP_BYTES, STORM_STEP_BYTES = 32 * 1024, 64 * 1024, 32 * 1024
+# Looked at in one go: as a rule, and where no more than so much is marked.
+STEP_BYTES = 32 * 1024
+LONG_STEP_BYTES, LONG_STEP_MARKS_MAX = 256 * 1024, 64
 TURN_LINES = 50  # so many are asked for one by one before others have their turn
 
 # In place of its signature: nobody asked yet, nobody asked whether digits matter, they do.
@@ -95,6 +96,7 @@ class Sieve:
         self._allowed: dict[tuple[bytes, bytes], Sequence[bool]] = {}
         self._known: dict[Shape, int | None] = {}
         self._is_storm = False
+        self._is_calm = True  # as far as one step shows
         self.is_in_haste = True
         self.may_shed = False
         self.shed: Counter[EventClass] = Counter()
@@ -176,15 +178,29 @@ class Sieve:
 
         All between the heads at `start` and `last`, in steps.
         """
-        at, size = start, STEP_BYTES
+        at = start
         while at < last:
-            parts = self._every_part if self._is_storm else self._marked_parts
-            stop, hit = self._step(data, at, last, size), 0
-            for part in parts(data, at, stop, odd):
-                hit += len(part[0])
-                yield part
-            size = LONG_STEP_BYTES if hit < STORM_LINES_MIN else STEP_BYTES
+            if self._is_storm:
+                stop = self._step(data, at, last, STEP_BYTES)
+                parts = self._every_part(data, at, stop, odd)
+            else:
+                stop, marks = self._look(data, at, last)
+                parts = self._marked_parts(data, at, stop, odd, marks)
+            yield from parts
             at = stop
+
+    def _look(self, data: bytes, at: int, last: int) -> tuple[int, Marks]:
+        """A step, and what is marked in it."""
+        assert self._search is not None
+        if self._is_calm:
+            stop = self._step(data, at, last, LONG_STEP_BYTES)
+            marks = self._search.find(data, at, stop, LONG_STEP_MARKS_MAX)
+            if marks is not None:
+                return stop, marks
+        stop = self._step(data, at, last, STEP_BYTES)
+        marks = self._search.find(data, at, stop) or {}
+        self._is_calm = len(marks) * LONG_STEP_BYTES <= LONG_STEP_MARKS_MAX * STEP_BYTES
+        return stop, marks
 
     def _step(self, data: bytes, at: int, last: int, size: int) -> int:
         """A head about so far from here, or `last`."""
@@ -202,7 +218,7 @@ class Sieve:
         numbers: list[int | None] = []
         at = start
         while self._is_storm and at < stop:
-            step = self._step(data, at, stop, STORM_STEP_BYTES)
+            step = self._step(data, at, stop, STEP_BYTES)
             shapes = shapes_of(data[at:step])
             if shapes is None:
                 break
@@ -263,9 +279,10 @@ class Sieve:
         """The signature that counts for each of these lines, None for none."""
         numbers = [*map(self._known.get, shapes, repeat(_NOT_ASKED))]
         unsure = [index for index, number in enumerate(numbers) if number in _UNSURE]
-        marks: Mapping[int, Collection[int]] | None = None
+        marks: Marks | None = None
         if len(unsure) >= STORM_LINES_MIN:  # one look at all costs less than one at each
-            marks = self._marks(data, starts[0], starts[-1])
+            assert self._search is not None
+            marks = self._search.find(data, starts[0], starts[-1])
         for count, index in enumerate(unsure):
             if count % TURN_LINES == 0:
                 yield None
@@ -296,11 +313,13 @@ class Sieve:
         return number
 
     def _marked_parts(
-        self, data: bytes, start: int, last: int, odd: frozenset[int]
+        self, data: bytes, start: int, last: int, odd: frozenset[int], marks: Marks
     ) -> Iterator[tuple[list[_Line], int, int]]:
+        if odd:
+            marks |= {end: set() for end in odd if start < end <= last}
         lines: list[_Line] = []
         at = start
-        for end, among in self._marked(data, start, last, odd):
+        for end, among in sorted(marks.items()) if odd else marks.items():
             if end <= at:
                 continue
             begin = data.rfind(b"\n", at, end - 1) + 1 or at
@@ -389,21 +408,3 @@ class Sieve:
             if self._is_head(data, end):
                 break
         return end
-
-    def _marked(
-        self, data: bytes, start: int, stop: int, odd: frozenset[int]
-    ) -> Iterable[tuple[int, Collection[int]]]:
-        """The ends of the lines of this part that may be hit, and by what."""
-        marks = self._marks(data, start, stop)
-        if odd:
-            marks |= {end: set() for end in odd if start < end <= stop}
-            return sorted(marks.items())
-        return marks.items()
-
-    def _marks(self, data: bytes, start: int, stop: int) -> dict[int, Collection[int]]:
-        """The same, of lines that are not odd."""
-        assert self._search is not None
-        marks: dict[int, set[int]] = {}
-        for number, end in self._search.find(data, start, stop):
-            marks.setdefault(end, set()).add(number)
-        return {**marks}

@@ -42,21 +42,24 @@ Test = Callable[[str, str], bool]
 Scan = Callable[[str], Iterable[int]]
 """Names the signatures, by their place in the set, that may fit this message and its trace."""
 
-Marks = Sequence[tuple[int, int]]
-"""Signatures by their place in the set, each with where the line ends that it hits: in the order
-of the lines, whose newlines count to them."""
+Marks = dict[int, set[int]]
+"""Where the lines end that are hit, their newlines with them, in their order, and what hits each:
+signatures by their place in the set."""
 
 
 class Search(Protocol):
     """All patterns at once over whole lines of ASCII that are no longer than a record may be.
 
     `find` looks at lines as they stand in a log, or at a part of them. It may mark too much and
-    must not miss a line in which a message, or a part of a trace, is hit. `varies` is True if of
-    two messages of log4j of this shape, which differ in their digits only, one may be hit by what
-    does not hit the other. `make` compiles what else is compiled at the first look.
+    must not miss a line in which a message, or a part of a trace, is hit. None: it marks more than
+    `most`, or would take long, and a shorter part is to be looked at first, without that limit.
+    `varies` is True if of two messages of log4j of this shape, which differ in their digits only,
+    one may be hit by what does not hit the other. `make` compiles what the first look would.
     """
 
-    def find(self, lines: bytes, start: int = 0, end: int | None = None) -> Marks: ...
+    def find(
+        self, lines: bytes, start: int = 0, end: int | None = None, most: int | None = None
+    ) -> Marks | None: ...
     def varies(self, shape: str) -> bool: ...
     def make(self) -> None: ...
 

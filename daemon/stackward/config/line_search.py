@@ -80,20 +80,25 @@ class LineSearch:
         self.find(b"\n")
         self.varies("")
 
-    def find(self, lines: bytes, start: int = 0, end: int | None = None) -> Marks:
+    def find(
+        self, lines: bytes, start: int = 0, end: int | None = None, most: int | None = None
+    ) -> Marks | None:
         """As `Search` asks."""
         made = self._made
         part = memoryview(lines)[start:end]
-        found = made.scanner.found(part)
+        found = made.scanner.found(part, most)
+        if found is None or (made.slow and most is not None):
+            return None
         if made.slow:
             found += _slowly(made.slow, bytes(part))
         found.sort()  # no order is promised
-        marks: list[tuple[int, int]] = []
+        marks: Marks = {}
         line_end = 0
         for at, number in found:
             if start + at > line_end:
                 line_end = lines.index(b"\n", start + at - 1) + 1
-            marks += [(each, line_end) for each in made.meant[number]]
+                marks[line_end] = set()
+            marks[line_end].update(made.meant[number])
         return marks
 
     def varies(self, shape: str) -> bool:
@@ -175,7 +180,7 @@ def _missed(made: _Made, wanted: Sequence[Wanted], chosen: Sequence[Way | None])
         lines = "\n".join(each.samples).encode() + b"\n"
         if not each.samples or not lines.isascii() or way in (None, _DAYS):
             continue
-        found = made.scanner.found(lines)
+        found = made.scanner.found(lines) or ()
         ends = {lines.index(b"\n", at - 1) for at, form in found if number in made.meant[form]}
         at = 0
         for sample in each.samples:
@@ -192,8 +197,10 @@ class _Scanner:
         self._database = database
         self._threads = threading.local()
 
-    def found(self, data: bytes | memoryview) -> list[tuple[int, int]]:
-        """Where something ends, and the number of what it is."""
+    def found(
+        self, data: bytes | memoryview, most: int | None = None
+    ) -> list[tuple[int, int]] | None:
+        """Where something ends, and the number of what it is. None: more than `most`."""
         found: list[tuple[int, int]] = []
         if self._database is None:
             return found
@@ -202,12 +209,17 @@ class _Scanner:
             scratch = self._threads.scratch = hyperscan.Scratch(self._database)
         take = found.append
 
-        def hit(number: int, _start: int, end: int, _flags: int, _context: object) -> None:
+        def hit(number: int, _start: int, end: int, _flags: int, _context: object) -> bool:
             take((end, number))
+            return len(found) == limit  # enough
 
-        self._database.scan(  # type: ignore[type-var]  # it takes any buffer
-            data, match_event_handler=hit, scratch=scratch
-        )
+        limit = -1 if most is None else most + 1
+        try:
+            self._database.scan(  # type: ignore[type-var]  # it takes any buffer
+                data, match_event_handler=hit, scratch=scratch
+            )
+        except hyperscan.ScanTerminated:
+            return None
         return found
 
 

@@ -16,7 +16,7 @@ PATIENT = settings(deadline=None, max_examples=60, suppress_health_check=[Health
 def found(expression: str, line: bytes, *formats: LogFormat) -> bool:
     search = LineSearch([Wanted(expression, None, frozenset(formats))])
     lines = b"x\n" * 40 + line + b"\n" + b"y\n"
-    ends = {end for _, end in search.find(lines)}
+    ends = {*search.find(lines)}
     assert ends <= {80 + len(line) + 1} | set(range(2, 81, 2)) | {len(lines)}
     return 80 + len(line) + 1 in ends
 
@@ -40,7 +40,7 @@ def test_what_hyperscan_does_not_take_is_looked_for_all_the_same():
 
 def test_no_hit_reaches_into_another_line():
     search = LineSearch([Wanted(r"one\s+two", None), Wanted("a[^x]*b", None)])
-    assert search.find(b"one\ntwo\na\nb\n") == []
+    assert search.find(b"one\ntwo\na\nb\n") == {}
 
 
 def test_a_word_that_every_hit_holds_is_looked_for_wherever_it_stands():
@@ -55,15 +55,29 @@ def test_groups_in_groups_without_end_are_read_as_they_are():
 
 def test_only_the_lines_between_two_places_are_looked_at():
     search = LineSearch([Wanted("^one|[0-9]x", None)])
-    assert search.find(b"one\nthe one\n1x\n1x\n", 4, 15) == [(0, 12), (0, 15)]
+    assert search.find(b"one\nthe one\n1x\n1x\n", 4, 15) == {12: {0}, 15: {0}}
 
 
 def test_what_misses_a_sample_is_looked_for_the_slow_way():
     search = LineSearch(
         [Wanted("^one two", None, samples=("six seven\neight",)), Wanted("six", None)]
     )
-    assert (0, 14) in search.find(b"one two three\nsix\n")
-    assert search.find(b"nine\n") == []
+    assert 0 in search.find(b"one two three\nsix\n")[14]
+    assert search.find(b"nine\n") == {}
+
+
+def test_a_part_with_too_many_hits_is_to_be_looked_at_in_smaller_ones():
+    search = LineSearch([Wanted("one", None), Wanted("o[a-z]{2}", None)])
+    lines = b"x one\n" * 3
+    assert search.find(lines, 0, 12, 4) == {6: {0, 1}, 12: {0, 1}}
+    assert search.find(lines, 0, None, 4) is None
+    assert search.find(lines) == {6: {0, 1}, 12: {0, 1}, 18: {0, 1}}
+
+
+def test_the_slow_way_never_looks_at_a_long_part():
+    search = LineSearch([Wanted("^one two", None, samples=("six seven\neight",))])
+    assert search.find(b"one two\n", most=64) is None
+    assert search.find(b"one two\n") == {8: {0}}
 
 
 def test_digits_matter_only_to_what_looks_at_them():
@@ -80,7 +94,7 @@ def test_digits_matter_only_to_what_looks_at_them():
 
 
 def test_a_search_for_nothing_finds_nothing():
-    assert LineSearch([]).find(b"x\n") == []
+    assert LineSearch([]).find(b"x\n") == {}
     assert not LineSearch([]).varies("x")
 
 
@@ -113,7 +127,7 @@ def test_the_search_finds_what_re2_finds(expression, texts):
     for text in texts:
         lines += HEAD + text.encode() + b"\n"
         at.append(len(lines))
-    ends = {end for _, end in search.find(lines)}
+    ends = {*search.find(lines)}
     assert {end for end, is_hit in zip(at, hits, strict=True) if is_hit} <= ends
     for message, is_hit in zip(messages, hits, strict=True):
         if not search.varies(re.sub("[0-9]", "0", message)):
