@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 from stackward.errors import TransportError
 from stackward.model.guest import LogChunk, LogPosition
@@ -47,7 +46,7 @@ class MemoryLogFiles:
                 raise self._troubles[name]
             end = len(self._texts.get(name, b""))
             if end > at:
-                yield replace(self._chunk(name, at, end), gap_bytes_min=self._gaps.pop(name, 0))
+                yield self._chunk(name, at, end)._replace(gap_bytes_min=self._gaps.pop(name, 0))
                 at = end
             await asyncio.sleep(0.05)
 
@@ -56,6 +55,6 @@ class MemoryLogFiles:
         return LogChunk(
             data=self._texts.get(name, b"")[start:end],
             start=place,
-            end=replace(place, offset=end),
+            end=place.at(end),
             received_at=self._clock.now(),
         )

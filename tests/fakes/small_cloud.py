@@ -137,7 +137,7 @@ class SmallCloud:
         if self.faults.is_silent:
             return
         self.ready_at, self.ready_seen_at = self.log_end, self.clock.now()
-        self.log_end = replace(self.log_end, offset=self.log_end.offset + 80)
+        self.log_end = self.log_end.at(self.log_end.offset + 80)
 
     def connect(self) -> None:
         if not self.faults.api_agent_stays:

@@ -101,9 +101,9 @@ def chunks(body: bytes, dice: Random) -> Iterator[LogChunk]:
     for data in whole_lines(body, dice):
         gap: int | None = 0
         if dice.random() < 0.05:
-            place = replace(place, generation=place.generation + 1, offset=0)
+            place = place._replace(generation=place.generation + 1, offset=0)
             gap = dice.choice((0, 12, None))
-        end = replace(place, offset=place.offset + len(data))
+        end = place.at(place.offset + len(data))
         yield LogChunk(data=data, start=place, end=end, received_at=at, gap_bytes_min=gap)
         place = end
         at += timedelta(milliseconds=dice.choice((0, 5, 200)))
@@ -256,7 +256,7 @@ def sieved(
         if isinstance(assembler, RecordAssembler):
             yield from (sieve.tell(hit, now) for hit in sieve.judged(assembler.settle(), now))
             yield assembler.held_from
-        place = replace(place, offset=place.offset + len(data))
+        place = place.at(place.offset + len(data))
     yield from (sieve.tell(hit, now) for hit in sieve.judged(assembler.close(), now))
 
 

@@ -116,7 +116,7 @@ def test_nobody_can_tell_without_the_jvm_or_the_log():
     not_asked = a_machine(log, probes=probes_with(unknown=[ProbeName.AGENT_PROCESS]))
     long_ago = a_machine(log, probes=probes_with(age=HOUR))
     not_followed = a_machine(replace(log, position=None))
-    behind = a_machine(replace(log, flow=replace(log.flow, behind_bytes=7)))
+    behind = a_machine(replace(log, flow=log.flow._replace(behind_bytes=7)))
     for state in (without_jvm, not_asked, long_ago, not_followed, behind):
         assert is_silent(state, thresholds, NOW) is None
         assert silence_told(state, thresholds, NOW) == ""
@@ -138,5 +138,5 @@ def test_the_lag_is_the_age_of_the_newest_line_by_our_clock():
     assert lag(state._replace(readings=ahead), NOW) == seconds(50)
     broken = state.readings._replace(clock_offset_seconds=float("inf"))
     assert lag(state._replace(readings=broken), NOW) == seconds(30)
-    assert lag(a_machine(LogMemory(flow=replace(flow, behind_bytes=0))), NOW) == seconds(0)
+    assert lag(a_machine(LogMemory(flow=flow._replace(behind_bytes=0))), NOW) == seconds(0)
     assert lag(a_machine(LogMemory(flow=LogFlow(behind_bytes=1))), NOW) is None

@@ -145,7 +145,7 @@ def tail(known: SignatureSet, role: str | None, pieces: Sequence[bytes]) -> list
             told += told_by(sieve, sieve.judged(assembler.flush(now), NOW))
         half = data.find(b"\n", len(data) // 2) + 1
         for part in (data[:half], data[half:]):
-            start = replace(PLACE, offset=offset)
+            start = PLACE.at(offset)
             chunk = LogChunk(data=part, start=start, end=start, received_at=now)
             told += told_by(sieve, sieve.judged(assembler.enter(chunk), NOW))
             told += told_by(sieve, sieve.read(part, NOW))

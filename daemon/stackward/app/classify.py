@@ -11,7 +11,7 @@ from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BufferedReader
 from os import fstat
@@ -140,7 +140,7 @@ class Classifier:
                 for data in _blocks(stream, _first_block(stream, file)):
                     telling = Telling()
                     for start, end, lines in slices(data):
-                        place = replace(_NOWHERE, offset=measure.size_bytes)
+                        place = _NOWHERE.at(measure.size_bytes)
                         part = LogChunk(
                             data=data[start:end], start=place, end=place, received_at=written_at
                         )

@@ -9,7 +9,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache
 from pathlib import Path
@@ -287,7 +287,7 @@ def _timely(said: _Said) -> _Said:
     """Without a time that cannot be."""
     if said.logged_at is None or _TIMES[0] < said.logged_at < _TIMES[1]:
         return said
-    return replace(said, logged_at=None)
+    return said._replace(logged_at=None)
 
 
 def _within(lines: Iterable[LogLine], asked: Asked) -> Iterator[LogLine]:

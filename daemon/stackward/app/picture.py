@@ -130,7 +130,7 @@ class Picture:
                     told_at=None,
                     ready_seen_at=None,
                     habit=LogHabit(),
-                    flow=replace(state.log.flow, last_line_at=None),
+                    flow=state.log.flow._replace(last_line_at=None),
                 ),
                 marks_at=None,
                 booted_at=None,

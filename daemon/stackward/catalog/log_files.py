@@ -16,7 +16,7 @@ Rules of the room:
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 
@@ -138,7 +138,7 @@ def _read_dated(
         return None
     # Read as the short format, whose time is then replaced.
     short = read_head(f"Jan  1 00:00:00 {found['rest']}", place, read_at)
-    return None if short is None else _unwrapped(replace(short, logged_at=_iso(found["time"])))
+    return None if short is None else _unwrapped(short._replace(logged_at=_iso(found["time"])))
 
 
 def _read_console(line: str, place: LogPosition, read_at: datetime) -> Record | None:
@@ -153,7 +153,7 @@ def _read_console(line: str, place: LogPosition, read_at: datetime) -> Record | 
     found = None if record is None else _PROGRAM.match(record.message)
     if record is None or found is None:
         return record
-    return replace(record, logger=found["program"], message=found["text"])
+    return record._replace(logger=found["program"], message=found["text"])
 
 
 def _unwrapped(record: Record | None) -> Record | None:
@@ -161,13 +161,12 @@ def _unwrapped(record: Record | None) -> Record | None:
     if record is None or record.format is not LogFormat.JOURNAL:
         return record
     if record.logger == "kernel":
-        return replace(record, message=_KERNEL_STAMP.sub("", record.message, count=1))
+        return record._replace(message=_KERNEL_STAMP.sub("", record.message, count=1))
     found = _UNDATED.match(record.message)
     if found is None:
         return record
     job = _JOB.search(found["thread"])
-    return replace(
-        record,
+    return record._replace(
         level=found["level"],
         logger=found["logger"],
         thread=found["thread"],
@@ -204,7 +203,7 @@ class _Open:
     def finished(self) -> Record:
         if not self.trace and not self.dropped:
             return self.record
-        return replace(self.record, trace=tuple(self.trace), trace_lines_dropped=self.dropped)
+        return self.record._replace(trace=tuple(self.trace), trace_lines_dropped=self.dropped)
 
 
 class FileAssembler:

@@ -30,8 +30,9 @@ Rules of the room:
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from stackward.catalog.log_tail_script import SCRIPT
 from stackward.model.guest import LogPosition
@@ -74,8 +75,7 @@ class LogTailSettings:
         return self.dead_man / 3
 
 
-@dataclass(frozen=True, slots=True)
-class RawChunk:
+class RawChunk(NamedTuple):
     """Whole lines of one file; everything is as in `LogChunk`."""
 
     data: bytes
@@ -225,8 +225,8 @@ class TailReader:
                 )
                 return self._open(kind, position, None if gap == "?" else _number(gap))
             case ["F", digest, count] if self._file is not None:
-                self._file = replace(
-                    self._file, fingerprint=digest, fingerprint_bytes=_number(count)
+                self._file = self._file._replace(
+                    fingerprint=digest, fingerprint_bytes=_number(count)
                 )
                 return []
             case ["K", offset, *behind] if self._file is not None and len(behind) < 2:
@@ -256,10 +256,10 @@ class TailReader:
             generation += 1
             if known is not None and new.offset != 0:
                 raise TailGarbled("a new file must be read from its beginning")
-        new = replace(new, generation=generation)
+        new = new._replace(generation=generation)
         if kind == "same":
             # The line begun in the file goes on in its copy.
-            new_start = replace(new, offset=new.offset - self._line_length)
+            new_start = new.at(new.offset - self._line_length)
         else:
             if self._line_length and old is not None:
                 chunks.append(self._take_last_line(old))
@@ -272,7 +272,7 @@ class TailReader:
 
     def _take_last_line(self, old: LogPosition) -> RawChunk:
         """The file ended without a newline: its last line is what there is of it."""
-        start = replace(old, offset=old.offset - self._line_length)
+        start = old.at(old.offset - self._line_length)
         return RawChunk(self._end_line(b"\n"), start, old)
 
     def _confirm(self, file: LogPosition, offset: int, behind: int = 0) -> list[RawChunk]:
@@ -282,7 +282,7 @@ class TailReader:
             )
         fresh = self._let_go()
         line_start = file.offset - self._line_length
-        self._file = file = replace(file, offset=offset)
+        self._file = file = file.at(offset)
         if not fresh:
             return []
         self._behind = behind
@@ -298,7 +298,7 @@ class TailReader:
         self._line_length += len(rest)
         self._line += rest[: max(0, self._settings.line_bytes_max - len(self._line))]
         behind += offset
-        return [replace(chunk, behind_bytes=behind - chunk.end.offset) for chunk in chunks]
+        return [chunk._replace(behind_bytes=behind - chunk.end.offset) for chunk in chunks]
 
     def _stretch_end(self, fresh: bytes, begin: int) -> int:
         """Behind the last newline that fits into a chunk, else the first; 0: there is none."""
@@ -346,7 +346,7 @@ class TailReader:
 
 
 def _chunk(file: LogPosition, data: bytes, begin: int, end: int) -> RawChunk:
-    return RawChunk(data, replace(file, offset=begin), replace(file, offset=end))
+    return RawChunk(data, file.at(begin), file.at(end))
 
 
 def _long_line(data: bytes, limit: int) -> tuple[int, int] | None:

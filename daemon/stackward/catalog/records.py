@@ -15,9 +15,10 @@ Rules of the room:
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from stackward.model.guest import LogChunk, LogPosition
 
@@ -48,8 +49,7 @@ class RecordLimits:
     hold: timedelta = timedelta(milliseconds=40)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(NamedTuple):
     """One thing that was said. None: the line did not say."""
 
     line_start: LogPosition
@@ -179,7 +179,7 @@ def _read_journal(line: str, line_start: LogPosition, read_at: datetime) -> Reco
     console = _CONSOLE.match(record.message)
     if console is None:
         return record
-    return replace(record, level=console[1], logger=console[2], message=console[3])
+    return record._replace(level=console[1], logger=console[2], message=console[3])
 
 
 def _shell_time(found: re.Match[str]) -> datetime | None:
@@ -230,7 +230,7 @@ class _Open:
     def finished(self) -> Record:
         if not self.trace and not self.dropped:
             return self.record
-        return replace(self.record, trace=tuple(self.trace), trace_lines_dropped=self.dropped)
+        return self.record._replace(trace=tuple(self.trace), trace_lines_dropped=self.dropped)
 
 
 class RecordAssembler:
@@ -320,14 +320,7 @@ class RecordAssembler:
     def position(self, place: int) -> LogPosition:
         """Where such a line begins."""
         assert self._start is not None
-        at = self._start
-        return LogPosition(  # several times quicker than `replace`
-            device_inode=at.device_inode,
-            fingerprint=at.fingerprint,
-            fingerprint_bytes=at.fingerprint_bytes,
-            generation=at.generation,
-            offset=place,
-        )
+        return self._start.at(place)
 
     def _is_elsewhere(self, chunk: LogChunk) -> bool:
         held = self.held_from

@@ -150,23 +150,15 @@ class Sieve:
     def tell(self, hit: Hit, seen_at: datetime) -> Sighting | None:
         """The hit as a sighting, while its stretch is still the one that is read."""
         try:
-            record = hit.record or self._record(hit)
-            return self._reading.tell(hit, record, seen_at)
+            if hit.found is None:
+                assert hit.record is not None
+                return self._reading.tell(hit, hit.record, seen_at)
+            stamp, _, _, message = hit.found.groups()
+            line_start = self._assembler.position(hit.place)
+            return self._reading.tell_line(hit, text_of(message), stamp, line_start, seen_at)
         except Exception as error:
             self._broken(error)
             return None
-
-    def _record(self, hit: Hit) -> Record:
-        """What is said of a record that is one line, as far as a sighting repeats it."""
-        assert hit.found is not None
-        stamp, mark, level, message = hit.found.groups()
-        return Record(
-            line_start=self._assembler.position(hit.place),
-            format=FORMATS[mark],
-            message=text_of(message),
-            logged_at=self._reading.time_of(stamp),
-            level=level.decode(),
-        )
 
     def _taken(self, data: bytes, start: int, end: int, seen_at: datetime) -> Iterator[Hit]:
         return self.judged(self._assembler.lines(data, start, end), seen_at)

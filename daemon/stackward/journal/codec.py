@@ -67,7 +67,7 @@ def encode(entry: Entry) -> Row:
         "rung": entry.rung,
         "attempt": entry.attempt,
         "marks": None if entry.marks is None else asdict(entry.marks),
-        "log_position": None if entry.log_position is None else asdict(entry.log_position),
+        "log_position": None if entry.log_position is None else entry.log_position._asdict(),
         "verify_within_seconds": entry.verify_within_seconds,
         "job_id": entry.job_id,
         "reason": None if outcome is None else outcome.reason[:TEXT_MAX],
@@ -134,7 +134,7 @@ def encode_log(log: LogMemory, place: LogPosition) -> Row:
         "counts": dict(log.counts),
         "gaps": log.gaps,
         "gap_bytes": log.gap_bytes,
-        "ready_position": None if log.ready_position is None else asdict(log.ready_position),
+        "ready_position": None if log.ready_position is None else log.ready_position._asdict(),
         "ready_seen_at": None if log.ready_seen_at is None else moment_text(log.ready_seen_at),
     }
     return (

@@ -87,8 +87,7 @@ class FactBlock(NamedTuple):
         return self.received_at - self.asked_at
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogPosition:
+class LogPosition(NamedTuple):
     """A place in one log file: which file, and up to where it was read.
 
     `device_inode` is "DEV:INODE", `fingerprint` a digest of the file's first bytes (up to 256;
@@ -103,9 +102,12 @@ class LogPosition:
     generation: int
     offset: int
 
+    def at(self, offset: int) -> "LogPosition":
+        """Another place in the same file."""
+        return LogPosition(*self[:4], offset)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogChunk:
+
+class LogChunk(NamedTuple):
     """Whole lines of one log file, `start` the position of the first byte, `end` after the last.
 
     `data` holds the lines, each with its newline; empty: only a place became known. Offsets counted

@@ -1,9 +1,11 @@
 """How the reading of one log goes: what came, what was lost, how far behind it is, its habits."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
+from typing import NamedTuple
 
 
 class DropReason(StrEnum):
@@ -18,8 +20,10 @@ class DropReason(StrEnum):
     UNREADABLE = "unreadable"  # records on which the reader crashed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogFlow:
+_NONE: Mapping[DropReason, int] = MappingProxyType({})
+
+
+class LogFlow(NamedTuple):
     """Counters of one followed log since the daemon started; they only grow.
 
     `lines` and `bytes` were read; `unparsed` lines belong to no record that anybody knows (those
@@ -32,7 +36,7 @@ class LogFlow:
     lines: int = 0
     bytes: int = 0
     unparsed: int = 0
-    dropped: Mapping[DropReason, int] = field(default_factory=dict)
+    dropped: Mapping[DropReason, int] = _NONE
     behind_bytes: int = 0
     newest_logged_at: datetime | None = None
     last_line_at: datetime | None = None

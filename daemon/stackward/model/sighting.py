@@ -1,9 +1,10 @@
 """Log events: what a line of a system VM's log means."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
+from typing import NamedTuple
 
 from stackward.model.guest import LogPosition
 
@@ -81,8 +82,10 @@ class Severity(StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+
+class Sighting(NamedTuple):
     """One log event. `line_start` is where its first line begins: events sort and dedupe by it.
 
     `logged_at` is the line's own time stamp (None: the line had none), on the VM's clock.
@@ -96,4 +99,4 @@ class Sighting:
     line_start: LogPosition
     seen_at: datetime
     logged_at: datetime | None = None
-    fields: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, str] = _NONE

@@ -12,7 +12,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 
 from stackward.catalog.log_files import FileAssembler, LogSource, read_line
@@ -225,8 +225,7 @@ class _Reader:
         """The counters of the log with this chunk in them."""
         orphans, read = self._assembler.orphans, chunk.end.offset - chunk.start.offset
         self._drops[DropReason.LINE_CUT] += read > len(chunk.data)
-        flow = replace(
-            flow,
+        flow = flow._replace(
             lines=flow.lines + chunk.data.count(b"\n"),
             bytes=flow.bytes + read,
             unparsed=flow.unparsed + orphans - self._told_orphans,

@@ -12,7 +12,7 @@ VM feels through the window of its channel.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from stackward.catalog.log_lines import slices
@@ -117,7 +117,7 @@ class Tailer:
         share = _Share(self._clock, self._settings.bytes_per_second_max)
         remembered = self._remembered(target_id)
         flow = self.flows.get(target_id, remembered.flow)
-        reader.flow = replace(flow, behind_bytes=0, last_line_at=None)
+        reader.flow = flow._replace(behind_bytes=0, last_line_at=None)
         async with asyncio.TaskGroup() as group:
             flushing = group.create_task(self._flush_held(reader))
             resume = self.positions.get(target_id, remembered.read_to)
@@ -241,11 +241,11 @@ class _LogReader:
     def end(self, chunk: LogChunk) -> None:
         """The chunk was read."""
         self._add(self.sieve.judged(self.assembler.settle(), self.at))
-        cut = chunk.end.offset - chunk.start.offset > len(chunk.data)
-        self.dropped[DropReason.LINE_CUT] += cut
-        self.bytes += chunk.end.offset - chunk.start.offset
-        self.flow = replace(
-            self.flow,
+        size = chunk.end.offset - chunk.start.offset
+        self.bytes += size
+        if size > len(chunk.data):
+            self.dropped[DropReason.LINE_CUT] += 1
+        self.flow = self.flow._replace(
             behind_bytes=chunk.behind_bytes,
             last_line_at=chunk.received_at if chunk.data else self.flow.last_line_at,
         )
@@ -257,23 +257,22 @@ class _LogReader:
 
     def account(self) -> LogFlow:
         """The counters after what was told now."""
-        self.dropped[DropReason.TOLD_AS_COUNT] += self.telling.shed
         flow, orphans = self.flow, self.assembler.orphans
-        self.flow = replace(
-            flow,
+        dropped = flow.dropped
+        if self.telling.shed:
+            self.dropped[DropReason.TOLD_AS_COUNT] += self.telling.shed
+        if self.dropped:
+            dropped = {**Counter(dropped) + self.dropped}
+            self.dropped.clear()
+        self.flow = flow._replace(
             lines=flow.lines + self.lines,
             bytes=flow.bytes + self.bytes,
             unparsed=flow.unparsed + orphans - self._orphans,
-            dropped={
-                reason: count
-                for reason in DropReason
-                if (count := flow.dropped.get(reason, 0) + self.dropped[reason])
-            },
+            dropped=dropped,
             newest_logged_at=self.assembler.newest_logged_at or flow.newest_logged_at,
         )
         self.lines = self.bytes = 0
         self._orphans = orphans
-        self.dropped.clear()
         return self.flow
 
     def _turn_to(self, now: datetime) -> None:
@@ -290,8 +289,8 @@ class _LogReader:
 
 
 def _part(chunk: LogChunk, start: int, end: int) -> LogChunk:
-    place = replace(chunk.start, offset=chunk.start.offset + start)
-    return replace(chunk, data=chunk.data[start:end], start=place, gap_bytes_min=0)
+    place = chunk.start.at(chunk.start.offset + start)
+    return chunk._replace(data=chunk.data[start:end], start=place, gap_bytes_min=0)
 
 
 class _Patience:

@@ -69,7 +69,7 @@ class Tail:
         if generation != start.generation:
             start = a_position(0, generation)
         size = sum(len(line) + 1 for line in lines)
-        self._end = replace(start, offset=start.offset + size)
+        self._end = start.at(start.offset + size)
         chunk = LogChunk(
             data=b"".join(line + b"\n" for line in lines),
             start=start,
@@ -149,7 +149,7 @@ async def test_the_place_never_passes_a_record_that_is_held():
         places.append((tail.tailer.positions[VM], list(tail.events)))
         await asyncio.sleep(1)
         places.append((tail.tailer.positions[VM], list(tail.events)))
-    held = replace(chunk.start, offset=chunk.start.offset + len(READY) + 1)
+    held = chunk.start.at(chunk.start.offset + len(READY) + 1)
     ready, broke = EventClass.AGENT_READY, EventClass.TLS_FAILURE
     assert places == [(held, [ready]), (held, [ready]), (tail._end, [ready, broke])]
 
@@ -259,7 +259,7 @@ async def test_time_never_goes_back_in_what_is_told():
         tail.write(TROUBLE)
         await asyncio.sleep(1)
         chunk = tail.write(READY)
-        tail.script[-1] = replace(chunk, received_at=chunk.received_at - timedelta(seconds=1))
+        tail.script[-1] = chunk._replace(received_at=chunk.received_at - timedelta(seconds=1))
         await asyncio.sleep(1)
     moments = [event.at for event in tail.told]
     assert moments == sorted(moments)
@@ -352,7 +352,7 @@ async def test_a_chunk_with_more_behind_it_tells_how_far_back_it_is():
     tail = Tail()
     async with tail.running():
         chunk = tail.write(READY, FRAME)
-        tail.script[-1] = replace(chunk, behind_bytes=4096)
+        tail.script[-1] = chunk._replace(behind_bytes=4096)
         await asyncio.sleep(1)
     flow = tail.told[-1].flow
     assert flow is not None

@@ -79,7 +79,7 @@ class PlainTail:
         if self._is_new:
             self._is_new, lines = False, lines[1:]  # "here"
         start = self._at
-        self._at = replace(start, offset=start.offset + sum(len(line) + 1 for line in lines))
+        self._at = start._replace(offset=start.offset + sum(len(line) + 1 for line in lines))
         return (RawChunk(b"".join(line + b"\n" for line in lines), start, self._at),)
 
 

@@ -230,7 +230,7 @@ async def test_a_command_ended_by_a_signal_has_no_exit_status(cloud, jump):
 async def test_a_log_is_followed_from_where_it_was_left(cloud, jump):
     vm = await cloud.start_vm(FakeVm("s-1-VM"))
     guests = cloud.guests()
-    resume = replace(START, offset=100)
+    resume = START.at(100)
     chunks = guests.follow(vm.target, jump.host, resume)
     async with asyncio.timeout(PATIENCE):
         first = await anext(chunks)

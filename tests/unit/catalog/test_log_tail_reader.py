@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -181,7 +180,7 @@ def test_a_line_that_is_too_long_is_cut_counted_and_last_in_its_chunk():
 
 def test_a_grown_fingerprint_is_carried_on():
     _, chunks = read(header(), MARK + b"F ee 2\n", confirmed(b"a\n", 2))
-    assert chunks[-1].end == replace(place(2), fingerprint="ee", fingerprint_bytes=2)
+    assert chunks[-1].end == place(2)._replace(fingerprint="ee", fingerprint_bytes=2)
 
 
 def test_a_nonce_that_could_be_guessed_or_quoted_is_refused():
