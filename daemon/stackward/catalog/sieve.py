@@ -10,8 +10,8 @@ Rules of the room:
 
 1. The events are those of the slow way, which assembles every record and tries all patterns on it.
 2. What a `Search` cannot be trusted with is assembled: lines that are no ASCII, or too long.
-   In a storm a message is asked for once for all that differ from it in digits only, unless some
-   pattern looks at digits that may stand there.
+   What matters is asked for once for all messages that differ in digits only, unless some pattern
+   looks at digits that may stand there.
 3. The lines before the first head of a stretch, and those from the last one on, are always
    assembled: their records reach into other stretches.
 """
@@ -40,8 +40,8 @@ from stackward.model.sighting import EventClass, Sighting
 
 # So many lines that hit, of one look, may be a storm.
 STORM_LINES_MIN = 40
-# What is known of messages that differ in their digits only, while there is a storm.
-SHAPES_MAX = 500
+# What is kept of messages that differ in their digits only.
+SHAPES_MAX = 5000
 SHAPE_BYTES_MAX = 1000
 # Looked at in one go: as a rule, and where no more than so much is marked.
 STEP_BYTES = 32 * 1024
@@ -69,6 +69,9 @@ class Assembler(Protocol):
     def position(self, place: int) -> LogPosition: ...
 
 
+Known = dict[Shape, int | None]
+"""The signature that counts for messages of a shape, as far as that is known; None: none does."""
+
 _Line = tuple[re.Match[bytes], Collection[int]]
 """A record that is one line, newline and all, and what may hit it."""
 
@@ -79,7 +82,8 @@ class Sieve:
     `broken` is called with what went wrong with one record (the wall stands round a record).
     `is_in_haste` False: it goes the slow way, which for a short log is the quicker one, as a
     `Search` takes its time to be made. `may_shed` True: in a storm it may count in `shed` what lies
-    between the first and the last event of a class, instead of giving it out.
+    between the first and the last event of a class, instead of giving it out. Sieves of the same
+    signatures and role may share what is `known`.
     """
 
     def __init__(
@@ -88,13 +92,14 @@ class Sieve:
         role: str | None,
         assembler: Assembler,
         broken: Callable[[Exception], None],
+        known: Known | None = None,
     ) -> None:
         self._search = signatures.search if assembler.has_heads else None
         self._assembler = assembler
         self._reading = LogReading(signatures, role, assembler.zone)
         self._broken = broken
         self._allowed: dict[tuple[bytes, bytes], Sequence[bool]] = {}
-        self._known: dict[Shape, int | None] = {}
+        self._known: Known = {} if known is None else known
         self._is_storm = False
         self._is_calm = True  # as far as one step shows
         self.is_in_haste = True
@@ -110,8 +115,6 @@ class Sieve:
         if self._search is None or not self.is_in_haste:
             yield from self._taken(data, 0, len(data), seen_at)
             return
-        if not self._is_storm:
-            self._known.clear()
         assembler, size = self._assembler, len(data)
         first = self._head_from(data, 0)
         yield from self._taken(data, 0, first, seen_at)
@@ -348,18 +351,14 @@ class Sieve:
         self, data: bytes, at: int, lines: list[_Line], seen_at: datetime
     ) -> Iterator[Hit | None]:
         """What hits these records of one line each; the assembler is `at` this place."""
-        hit, known = self._reading.hit, self._allowed
+        hit = self._reading.hit
         places = self._assembler.places(data, at, [line.start() for line, _ in lines])
         hits = 0
         for count, ((line, among), place) in enumerate(zip(lines, places, strict=True)):
             if count % TURN_LINES == 0:
                 yield None
             stamp, mark, level, message = line.groups()
-            if among:
-                allowed = known.get((mark, level)) or self._allow(mark, level)
-                number = self._asked(message, allowed, among)
-            else:
-                number = self._number((mark, level, message.translate(ZEROS)), message, ())
+            number = self._number((mark, level, message.translate(ZEROS)), message, among)
             if number is not None:
                 hits += 1
                 yield hit(number, stamp, seen_at, line, place)

@@ -17,14 +17,14 @@ from datetime import datetime
 
 from stackward.catalog.log_lines import slices
 from stackward.catalog.records import RecordAssembler
-from stackward.catalog.sieve import Sieve
+from stackward.catalog.sieve import Known, Sieve
 from stackward.catalog.signatures import Hit, SignatureSet
 from stackward.catalog.telling import Telling
 from stackward.core.state import LogMemory
 from stackward.errors import TransportError
 from stackward.model.event import Sighted
 from stackward.model.guest import LogChunk, LogPosition
-from stackward.model.identity import TargetId
+from stackward.model.identity import TargetId, VmRole
 from stackward.model.log_flow import DropReason, LogFlow
 from stackward.model.sighting import Sighting
 from stackward.model.target import Target
@@ -71,6 +71,7 @@ class Tailer:
         self._walls = equipment.walls
         self._settings = settings
         self.signatures = signatures
+        self._known: tuple[SignatureSet, dict[VmRole, Known]] = signatures, {}
         self.positions: dict[TargetId, LogPosition] = dict(resume)
         self._snapshots = equipment.snapshots
         self._roster = Roster(equipment.snapshots, self._follow_for_ever, self._retain)
@@ -131,7 +132,9 @@ class Tailer:
 
     async def _take(self, reader: "_LogReader", chunk: LogChunk) -> None:
         """Read a chunk, and tell what is in it."""
-        reader.begin(self.signatures, chunk)
+        if self._known[0] is not self.signatures:
+            self._known = self.signatures, {}
+        reader.begin(self.signatures, self._known[1], chunk)
         patience = _Patience(self._clock)
         for start, end, lines in slices(chunk.data):
             self.lines += lines
@@ -221,11 +224,15 @@ class _LogReader:
         self._orphans = 0
         self.sieve = Sieve(SignatureSet(), target.role, self.assembler, self._broken)
 
-    def begin(self, signatures: SignatureSet, chunk: LogChunk) -> None:
-        """A chunk comes, perhaps with other signatures, if a reload has brought some."""
+    def begin(self, signatures: SignatureSet, known: dict[VmRole, Known], chunk: LogChunk) -> None:
+        """A chunk comes, perhaps with other signatures, if a reload has brought some.
+
+        `known` is what all readers know of messages, by role.
+        """
         if signatures is not self._signatures:
-            self._signatures = signatures
-            self.sieve = Sieve(signatures, self.target.role, self.assembler, self._broken)
+            self._signatures, role = signatures, self.target.role
+            known_here = known.setdefault(role, {})
+            self.sieve = Sieve(signatures, role, self.assembler, self._broken, known_here)
             self.sieve.may_shed = True
         self._turn_to(chunk.received_at)
         self.place = chunk.end
