@@ -59,7 +59,8 @@ def slices(data: bytes) -> Iterator[tuple[int, int, int]]:
         end = data.rfind(b"\n", start, start + SLICE_BYTES_MAX) + 1
         end = end or data.index(b"\n", start) + 1
         while (lines := data.count(b"\n", start, end)) > SLICE_LINES_MAX:
-            end = data.rfind(b"\n", start, (start + end) // 2) + 1
+            half = data.rfind(b"\n", start, (start + end) // 2) + 1
+            end = half or data.index(b"\n", start) + 1  # the first line is more than half of it
         yield start, end, lines
         start = end
 
