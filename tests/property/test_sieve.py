@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from stackward.catalog.log_files import FileAssembler, LogSource
 from stackward.catalog.records import RecordAssembler
 from stackward.catalog.sieve import Assembler, Sieve
-from stackward.catalog.signatures import Hit, LogRole, SignatureSet
+from stackward.catalog.signatures import Hit, LogRole, Signature, SignatureSet
 from stackward.config.document import read_document
 from stackward.config.packs import pack_files
 from stackward.config.patterns import PatternFile, load_patterns
 from stackward.model.guest import LogChunk, LogPosition
-from stackward.model.sighting import EventClass, Sighting
+from stackward.model.sighting import EventClass, Severity, Sighting
 
 PATIENT = settings(
     deadline=None,
@@ -284,3 +284,54 @@ def test_a_storm_is_counted_exactly_where_digits_matter(tmp_path_factory, seed, 
     events = counted(known, pieces)
     assert events == counted(replace(known, search=None), pieces)
     assert len(events) == 3
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("marks", [0, 63, 64, 65, 66, 200])
+def test_a_calm_stretch_tells_the_same_with_however_many_marks(marks):
+    known = signatures(LogSource.CLOUD)
+    dice = random.Random(marks)
+    calm = [HEADS[0] % (number % 60) + b"all is well %d\n" % number for number in range(1400)]
+    for number in dice.sample(range(1, 1399), marks):
+        message = dice.choice([b"SSL Handshake failed while connecting", b"exit status 1", b"zk"])
+        calm[number] = HEADS[number % 2] % 7 + message + b" %d\n" % number
+    assert tail(known, None, [b"".join(calm)]) == tail(
+        replace(known, search=None), None, [b"".join(calm)]
+    )
+
+
+class TellsEverything:
+    """A search that marks every line, and says that digits never matter."""
+
+    def find(self, lines, start=0, end=None, most=None):
+        if most is not None:
+            return None
+        stop = len(lines) if end is None else end
+        ends = [each.end() for each in re.finditer(b"\n", lines[:stop]) if each.start() >= start]
+        return {each: {0} for each in ends}
+
+    def varies(self, _shape):
+        return False
+
+    def make(self):
+        pass
+
+
+def test_of_a_record_that_crashed_nothing_is_kept_for_others_of_its_shape():
+    asked = []
+
+    def crash_twice(text):
+        asked.append(text)
+        if len(asked) in (1, 3):
+            raise ZeroDivisionError("a bug in a pattern")
+        return {}
+
+    found = Signature(name="x", event=EventClass.OOM, severity=Severity.ERROR, match=crash_twice)
+    crashes: list[Exception] = []
+    known = SignatureSet((found,), scan=lambda _: (0,), search=TellsEverything())
+    assembler = RecordAssembler()
+    sieve = Sieve(known, None, assembler, crashes.append)
+    data = b"".join(HEADS[0] % 7 + b"number %d\n" % number for number in range(8))
+    assembler.enter(LogChunk(data=data, start=PLACE, end=PLACE, received_at=NOW))
+    hits = [*sieve.read(data, NOW), *sieve.judged(assembler.close(), NOW)]
+    assert (len(crashes), len(hits)) == (2, 6)

@@ -65,6 +65,17 @@ def slices(data: bytes) -> Iterator[tuple[int, int, int]]:
         start = end
 
 
+def turns(data: bytes, start: int, end: int, lines: int) -> Iterator[int]:
+    """Where so many of these whole lines end, and so many more, up to all."""
+    at = start
+    while at < end:
+        for _ in range(lines):
+            at = data.index(b"\n", at) + 1
+            if at == end:
+                break
+        yield at
+
+
 def head_at(data: bytes, start: int) -> re.Match[bytes] | None:
     """The head of the line that begins here."""
     head = _HEAD.match(data, start)

@@ -116,7 +116,14 @@ _MONTHS = {
         ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1
     )
 }
+_DAYS_AND_MONTHS = frozenset({"Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun", *_MONTHS})
 _UTC_NAMES = frozenset({"UTC", "GMT"})
+
+
+def _may_begin(letters: str) -> bool:
+    """False: no record begins with these three."""
+    first = letters[:1]
+    return first.isdigit() or first == "[" or letters in _DAYS_AND_MONTHS
 
 
 def read_head(line: str, line_start: LogPosition, read_at: datetime) -> Record | None:
@@ -301,6 +308,8 @@ class RecordAssembler:
 
     def begins(self, line: bytes) -> bool:
         """True if a record begins with this line, whatever stands before it."""
+        if line[:1] < b"\x80" and not _may_begin(line[:3].decode("ascii", "replace")):
+            return False  # as nearly all lines of traces: most of the work is saved
         return self._read_head(line, 0) is not None
 
     def places(self, data: bytes, at: int, starts: Sequence[int]) -> Sequence[int]:
@@ -337,9 +346,9 @@ class RecordAssembler:
 
     def _head_of(self, text: str, offset: int) -> Record | None:
         assert self._received_at is not None
-        if not text or text[0].isspace():
-            return None
-        return read_head(text, self.position(offset), self._received_at)
+        if _may_begin(text[:3]):
+            return read_head(text, self.position(offset), self._received_at)
+        return None
 
     def _take(self, line: bytes, offset: int, give: Callable[[Record], None]) -> None:
         text = self._text(line)

@@ -32,6 +32,7 @@ from stackward.catalog.log_lines import (
     odd_lines,
     shapes_of,
     text_of,
+    turns,
 )
 from stackward.catalog.records import Record
 from stackward.catalog.signatures import Hit, LogReading, Marks, SignatureSet
@@ -46,7 +47,7 @@ SHAPE_BYTES_MAX = 1000
 # Looked at in one go: as a rule, and where no more than so much is marked.
 STEP_BYTES = 32 * 1024
 LONG_STEP_BYTES, LONG_STEP_MARKS_MAX = 256 * 1024, 64
-TURN_LINES = 50  # so many are asked for one by one before others have their turn
+TURN_LINES = 50  # so many are taken or asked for one by one before others have their turn
 
 # In place of its signature: nobody asked yet, nobody asked whether digits matter, they do.
 _NOT_ASKED, _SEEN_ONCE, _VARIES = -1, -2, -3
@@ -117,6 +118,8 @@ class Sieve:
             return
         assembler, size = self._assembler, len(data)
         first = self._head_from(data, 0)
+        if first:
+            yield None
         yield from self._taken(data, 0, first, seen_at)
         if first == size:
             return
@@ -163,8 +166,12 @@ class Sieve:
             self._broken(error)
             return None
 
-    def _taken(self, data: bytes, start: int, end: int, seen_at: datetime) -> Iterator[Hit]:
-        return self.judged(self._assembler.lines(data, start, end), seen_at)
+    def _taken(self, data: bytes, start: int, end: int, seen_at: datetime) -> Iterator[Hit | None]:
+        for stop in turns(data, start, end, TURN_LINES):
+            if stop < end:
+                yield None
+            yield from self.judged(self._assembler.lines(data, start, stop), seen_at)
+            start = stop
 
     def _parts(
         self, data: bytes, start: int, last: int, odd: frozenset[int]
@@ -180,6 +187,7 @@ class Sieve:
                 parts = self._every_part(data, at, stop, odd)
             else:
                 stop, marks = self._look(data, at, last)
+                yield [], at, at  # it took its time
                 parts = self._marked_parts(data, at, stop, odd, marks)
             yield from parts
             at = stop
@@ -297,7 +305,13 @@ class Sieve:
             return known
         mark, level, zeros = shape
         allowed = self._allowed.get((mark, level)) or self._allow(mark, level)
-        number = None if among is None else self._asked(message, allowed, among)
+        number = None
+        if among is not None:
+            try:
+                number = self._asked(message, allowed, among)
+            except Exception as error:  # the wall round one log record: nothing is known of others
+                self._broken(error)
+                return None
         if known == _NOT_ASKED and len(zeros) <= SHAPE_BYTES_MAX:
             if len(self._known) >= SHAPES_MAX:
                 self._known.clear()
@@ -371,17 +385,14 @@ class Sieve:
 
     def _asked(self, message: bytes, allowed: Sequence[bool], among: Collection[int]) -> int | None:
         """The signature that counts by what RE2 says. `among` is what may hit; empty: anything."""
-        try:
-            return self._reading.recognise_message(allowed, text_of(message), sorted(among) or None)
-        except Exception as error:  # the wall round one log record
-            self._broken(error)
-            return None
+        return self._reading.recognise_message(allowed, text_of(message), sorted(among) or None)
 
     def _is_head(self, data: bytes, start: int) -> bool:
         """True if a record begins here whatever stands before it."""
-        if data[start] in b" \t\r\n":
+        first = data[start]
+        if first in b" \t\r\n":
             return False
-        if head_at(data, start) is not None:
+        if first in b"0123456789" and head_at(data, start) is not None:
             return True
         return self._assembler.begins(data[start : data.index(b"\n", start)])
 

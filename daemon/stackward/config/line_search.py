@@ -85,9 +85,11 @@ class LineSearch:
     ) -> Marks | None:
         """As `Search` asks."""
         made = self._made
+        if made.slow and most is not None:
+            return None
         part = memoryview(lines)[start:end]
         found = made.scanner.found(part, most)
-        if found is None or (made.slow and most is not None):
+        if found is None:
             return None
         if made.slow:
             found += _slowly(made.slow, bytes(part))

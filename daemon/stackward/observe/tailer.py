@@ -34,7 +34,6 @@ from stackward.ports import Clock, Guests
 
 # The loop is given back after so long. A slice takes less, so that both together stay under 5 ms.
 HOLD_SECONDS = 0.0015
-TOLD_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,12 +168,11 @@ class Tailer:
         self, reader: "_LogReader", gap_bytes_min: int | None, patience: "_Patience"
     ) -> None:
         sightings: list[Sighting] = []
-        for number, hit in enumerate(reader.telling.told(), 1):
+        for hit in reader.telling.told():
             sighting = reader.sieve.tell(hit, reader.at)
             if sighting is not None:
                 sightings.append(sighting)
-            if number % TOLD_AT_ONCE == 0:
-                await patience.breathe()
+            await patience.breathe()
         sightings.sort(key=lambda each: (each.line_start.generation, each.line_start.offset))
         # A record that is held back is not read yet: the place stays before it.
         position = reader.assembler.held_from or reader.place

@@ -234,3 +234,13 @@ def test_what_is_held_is_bounded(lines):
     for record in [*assembler.feed(chunk(*lines)), *assembler.close()]:
         assert len(record.trace) <= 8
         assert sum(map(len, record.trace)) <= 128
+
+
+@pytest.mark.parametrize("day", ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"])
+def test_a_line_begins_a_record_on_every_day_of_the_week(day):
+    assembler = RecordAssembler()
+    assembler.enter(chunk())
+    assert assembler.begins(f"{day} Jun 23 06:50:01 AM UTC 2025 Started".encode())
+    assert not assembler.begins(f"{day} is not a time".encode())
+    assert not assembler.begins(b"\xff" + day.encode())
+    assert not assembler.begins(b"")
