@@ -1,17 +1,19 @@
 """Logs are followed, read record by record, and never read past what is still held back."""
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from stackward.catalog.records import RecordLimits
 from stackward.catalog.signatures import Signature, SignatureSet
+from stackward.config.patterns import load_patterns
 from stackward.core.state import LogMemory
 from stackward.errors import Leg, Unreachable
 from stackward.model.event import Sighted
 from stackward.model.guest import LogChunk, LogPosition
-from stackward.model.identity import TargetId
+from stackward.model.identity import TargetId, VmRole
 from stackward.model.sighting import EventClass, Severity, Sighting
 from stackward.observe.tailer import Tailer, TailerSettings
 from tests.builders import a_position, a_state, a_target
@@ -219,6 +221,53 @@ async def test_a_reload_swaps_the_signatures_of_a_log_that_is_followed():
         await asyncio.sleep(1)
         assert tail.events == [EventClass.AGENT_READY, EventClass.AGENT_STARTED]
         assert len(tail.guests.followed) == 1
+
+
+PACK = r"""
+patterns:
+  - name: ours
+    event: {event}
+    severity: error
+    message: 'broke at \d+'
+    roles: [{role}]
+    samples: {{match: [broke at 1], near_miss: [broke]}}
+"""
+
+
+@virtually
+async def test_what_is_known_of_a_message_is_known_for_its_role_and_its_pack_alone(tmp_path):
+    def pack(event: EventClass, role: VmRole) -> SignatureSet:
+        file = tmp_path / f"{event}.yaml"
+        file.write_text(PACK.format(event=event.value, role=role.value))
+        return load_patterns([file], with_builtin=False)
+
+    def told(target_id: TargetId) -> Counter[EventClass]:
+        return Counter(
+            sighting.event
+            for event in tail.told
+            if event.target_id == target_id
+            for sighting in event.sightings
+        )
+
+    def write() -> None:
+        chunk = tail.write(*(TROUBLE + b" or broke at %d" % number for number in range(6)))
+        for name in names:
+            tail.guests.logs.setdefault(TargetId(f"id-{name}"), []).append(chunk)
+
+    tail = Tail()
+    names = ("s-1-VM", "v-4-VM", "s-5-VM")
+    tail.tower.publish(*map(a_target, names))
+    tail.tailer.signatures = pack(EventClass.DISK_FULL, VmRole.SECONDARY_STORAGE)
+    async with tail.running():
+        write()
+        await asyncio.sleep(1)
+        seen = [told(TargetId(f"id-{name}")) for name in names]
+        assert seen == [{EventClass.DISK_FULL: 6}, {}, {EventClass.DISK_FULL: 6}]
+        tail.tailer.signatures = pack(EventClass.OOM, VmRole.CONSOLE_PROXY)
+        write()
+        await asyncio.sleep(1)
+        seen = [told(TargetId(f"id-{name}")) for name in names]
+    assert seen == [{EventClass.DISK_FULL: 6}, {EventClass.OOM: 6}, {EventClass.DISK_FULL: 6}]
 
 
 @virtually

@@ -136,6 +136,7 @@ class Channel:
         self.heard = b""
 
     def _accept_data(self, data):
+        self._recv_window -= len(data)
         self.heard += data
 
 
@@ -209,6 +210,33 @@ def test_what_is_no_proper_data_is_left_to_the_library_as_it_came(payload):
     packets.read()
     assert receiver._channels[7].heard == b"good"
     assert (receiver._inpbuf, receiver.is_stopped, packets.taken) == (odd + b"rest", True, 1)
+
+
+def test_each_channel_has_a_window_of_its_own_and_no_more_than_that():
+    sender: Any = get_encryption(b"aes128-gcm@openssh.com", KEY[:16], NONCE)
+    receiver = Receiver()
+    receiver._channels[8] = Channel()
+    sent = [(7, b"a"), (8, bytes(WINDOW - 1)), (7, b"b"), (7, b"c"), (8, b"d"), (7, bytes(WINDOW))]
+    stream = [
+        packet(sender, data_payload(data, channel=channel.to_bytes(4, "big")))
+        for channel, data in sent
+    ]
+    packets = DataPackets(receiver)
+    receiver._inpbuf = b"".join(stream)
+    packets.read()
+    assert receiver._channels[7].heard == b"abc"
+    assert receiver._channels[8].heard == bytes(WINDOW - 1) + b"d"
+    assert (receiver._inpbuf, receiver.is_stopped, packets.taken) == (stream[-1], True, 5)
+
+
+def test_packets_fill_a_window_together_and_the_next_is_left_to_the_library():
+    sender: Any = get_encryption(b"aes128-gcm@openssh.com", KEY[:16], NONCE)
+    receiver = Receiver()
+    *fit, last = [packet(sender, data_payload(bytes(size))) for size in (WINDOW - 2, 2, 1)]
+    receiver._inpbuf = b"".join(fit) + last
+    DataPackets(receiver).read()
+    assert receiver._channels[7].heard == bytes(WINDOW)
+    assert (receiver._inpbuf, receiver.is_stopped) == (last, True)
 
 
 @pytest.mark.parametrize("at", [0, 4, 30, -1])
