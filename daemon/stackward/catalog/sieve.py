@@ -308,7 +308,8 @@ class Sieve:
         number = None
         if among is not None:
             try:
-                number = self._asked(message, allowed, among)
+                text, numbers = text_of(message), sorted(among) or None
+                number = self._reading.recognise_message(allowed, text, numbers)
             except Exception as error:  # the wall round one log record: nothing is known of others
                 self._broken(error)
                 return None
@@ -382,10 +383,6 @@ class Sieve:
     def _allow(self, mark: bytes, level: bytes) -> Sequence[bool]:
         allowed = self._allowed[mark, level] = self._reading.allowed(FORMATS[mark], level.decode())
         return allowed
-
-    def _asked(self, message: bytes, allowed: Sequence[bool], among: Collection[int]) -> int | None:
-        """The signature that counts by what RE2 says. `among` is what may hit; empty: anything."""
-        return self._reading.recognise_message(allowed, text_of(message), sorted(among) or None)
 
     def _is_head(self, data: bytes, start: int) -> bool:
         """True if a record begins here whatever stands before it."""
