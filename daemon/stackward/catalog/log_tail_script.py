@@ -95,7 +95,8 @@ answer() {
 }
 
 # Nothing is new, as for most of a log's life: wait until it is. All VMs do this all the time, so it
-# calls nothing, and what seldom changes is looked at seldom. `come` is what it read.
+# calls nothing, and what seldom changes is looked at seldom. `come` is what it read. Not for a file
+# of the past: that its name is another's is known, and what was written after it is waiting.
 doze() {
   local word
   while :; do
@@ -601,7 +602,7 @@ follow() {
       soon=''
       continue
     fi
-    if [[ -z $packed ]] && (( calm == 0 )); then
+    if [[ -z $packed$by_name$lossy ]] && (( calm == 0 )); then
       doze
       [[ -z $come ]] || continue
     elif [[ $packed != .gz.read ]]; then
