@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import cache
 from pathlib import Path
 
@@ -173,10 +173,14 @@ def counted(known: SignatureSet, pieces: Sequence[bytes]) -> Counter[EventClass]
 
 
 def read(
-    known: SignatureSet, source: LogSource, role: str | None, pieces: Sequence[bytes]
+    known: SignatureSet,
+    source: LogSource,
+    role: str | None,
+    pieces: Sequence[bytes],
+    zone: tzinfo | None = None,
 ) -> list[object]:
-    """What a file tells."""
-    assembler: Assembler = FileAssembler(source, read_at=NOW)
+    """What a file tells that was written in this zone."""
+    assembler: Assembler = FileAssembler(source, read_at=NOW, zone=zone)
     sieve = Sieve(known, role, assembler, crash)
     told: list[object] = []
     for data in pieces:
@@ -185,6 +189,7 @@ def read(
 
 
 ROLES = st.sampled_from([None, LogRole.SSVM.value, LogRole.CPVM.value, LogRole.ROUTER.value])
+ZONES = st.sampled_from([None, UTC, timezone(timedelta(hours=5, minutes=30))])
 CUTS = st.lists(st.integers(1, 200), min_size=1, max_size=6)
 
 
@@ -203,12 +208,12 @@ def test_a_followed_log_tells_the_same_through_the_sieve(seed, count, role, cuts
     "source", [LogSource.CLOUD, LogSource.MANAGEMENT, LogSource.HOST_AGENT, LogSource.SSVM_CHECK]
 )
 @PATIENT
-@given(st.integers(0, 2**32), st.integers(1, 200), ROLES, CUTS)
-def test_a_file_tells_the_same_through_the_sieve(source, seed, count, role, cuts):
+@given(st.integers(0, 2**32), st.integers(1, 200), ROLES, CUTS, ZONES)
+def test_a_file_tells_the_same_through_the_sieve(source, seed, count, role, cuts, zone):
     known = signatures(source)
     pieces = list(stretches(lines(seed, count), cuts))
-    slowly = read(replace(known, search=None), source, role, pieces)
-    assert read(known, source, role, pieces) == slowly
+    slowly = read(replace(known, search=None), source, role, pieces, zone)
+    assert read(known, source, role, pieces, zone) == slowly
 
 
 @pytest.mark.timeout(240)
@@ -371,3 +376,46 @@ def test_what_is_known_holds_for_one_level_and_format_and_digits_alike(tmp_path,
     told = tail(known, None, [log])
     assert told == tail(replace(known, search=None), None, [log])
     assert sum(isinstance(each, Sighting) for each in told) == hits
+
+
+WITHOUT_WORDS = r"""
+patterns:
+  - name: no-word
+    event: disk_full
+    severity: error
+    message: 'q.z'
+    samples: {match: [q-z], near_miss: [qz]}
+"""
+
+
+def test_what_only_the_slow_way_finds_stands_in_its_place_among_the_others(tmp_path):
+    file = tmp_path / "pack.yaml"
+    file.write_text(WITHOUT_WORDS)
+    known = load_patterns([file], with_builtin=False)
+    calm = [HEADS[0] % (number % 60) + b"all is well %d\n" % number for number in range(900)]
+    for number in (100, 400, 700):  # the first is not seen by a search of bytes
+        calm[number] = HEADS[0] % 7 + "q\N{LATIN SMALL LETTER A WITH DIAERESIS}z\n".encode()
+        calm[number + 100] = HEADS[0] % 8 + b"q-z\n"
+    told = tail(known, None, [b"".join(calm)])
+    assert told == tail(replace(known, search=None), None, [b"".join(calm)])
+    assert sum(isinstance(each, Sighting) for each in told) == 6
+
+
+WITH_A_SECRET = r"""
+patterns:
+  - name: secret
+    event: disk_full
+    severity: error
+    message: 'it said (?P<what>.*)'
+    samples: {match: [it said so], near_miss: [it says]}
+"""
+
+
+def test_a_line_that_is_told_without_a_record_holds_no_secret(tmp_path):
+    file = tmp_path / "pack.yaml"
+    file.write_text(WITH_A_SECRET)
+    known = load_patterns([file], with_builtin=False)
+    log = b"".join(HEADS[0] % 7 + b"it said password=hunter%d\n" % number for number in range(5))
+    told = [each for each in tail(known, None, [log]) if isinstance(each, Sighting)]
+    assert [each.fields for each in told] == [{"what": "password=[redacted]"}] * 5
+    assert "hunter" not in str(told)
