@@ -44,8 +44,8 @@ STORM_LINES_MIN = 40
 # What is kept of messages that differ in their digits only.
 SHAPES_MAX = 5000
 SHAPE_BYTES_MAX = 1000
-# Looked at in one go: as a rule, and where no more than so much is marked.
-STEP_BYTES = 32 * 1024
+# Looked at in one go: as a rule, where each line is told, and where no more than so much is marked.
+STEP_BYTES, FLOOD_STEP_BYTES = 32 * 1024, 16 * 1024
 LONG_STEP_BYTES, LONG_STEP_MARKS_MAX = 256 * 1024, 64
 TURN_LINES = 50  # so many are taken or asked for one by one before others have their turn
 
@@ -221,7 +221,7 @@ class Sieve:
         numbers: list[int | None] = []
         at = start
         while self._is_storm and at < stop:
-            step = self._step(data, at, stop, STEP_BYTES)
+            step = self._step(data, at, stop, FLOOD_STEP_BYTES)
             shapes = shapes_of(data[at:step])
             if shapes is None:
                 break
@@ -246,7 +246,7 @@ class Sieve:
         starts: Sequence[int],
         numbers: Sequence[int | None],
         seen_at: datetime,
-    ) -> Generator[Hit, None, int]:
+    ) -> Generator[Hit | None, None, int]:
         """Of each class the first and the last hit; the others are counted, as `shed`.
 
         The assembler is `at` this place; returns where it is now.
@@ -263,6 +263,7 @@ class Sieve:
             first, last = ends.get(event, (size, 0))
             ends[event] = min(first, firsts[number]), max(last, lasts[number])
             totals[event] += count
+        yield None
         kept = {event: {*both} for event, both in ends.items()}
         totals.subtract({event: len(both) for event, both in kept.items()})
         self.shed += totals
