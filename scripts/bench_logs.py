@@ -15,8 +15,8 @@ the figure is that of a long stream. What the process took before the first line
 packs, compiled patterns) is told beside it and is not part of it; sshd is another process. Its
 events must be those of the file. Beside it stands what OpenSSH's own client takes, and asyncssh as
 it comes, on the same loop, to receive the same bytes with the same cipher and throw them away. The
-goal of 400 MB in a CPU second is of a machine where that client makes 2,414 MB; on one where it
-makes less, the goal is the same share of it.
+goal of 400 MB in a CPU second was set on a machine where that client makes 2,414 MB; what share of
+it we make here is told beside it, and does not count.
 All other figures are CPU seconds (user and system, children too) of the whole process, with start,
 packs and all: what a machine pays. The longest slice is the longest time without giving the loop
 back, measured on asyncio's loop in a run of its own; the stream takes the daemon's, which is uvloop
@@ -58,7 +58,7 @@ from stackward.model.guest import LogPosition
 
 GOALS = {"0.5 %": 50, "all": 8}
 GOAL_SSH = 400e6
-GOAL_SSH_SHARE = 400 / 2414  # of what OpenSSH's client makes
+GOAL_SSH_SHARE = 400 / 2414  # of what OpenSSH's client makes, where the goal was set
 GOAL_HOLD = 0.005
 STREAM_TIMES = 6  # the file so often over SSH
 MTAIL_CPU_SECONDS = 75  # about so much for one file
@@ -175,14 +175,12 @@ def run(scratch: Path, lines: int) -> int:
         f"{plain / 1e6:>6.0f} MB per CPU s, with nothing behind it: {plain / rate:.1f} times ours",
         flush=True,
     )
-    share = min(GOAL_SSH, alone * GOAL_SSH_SHARE)
     print(
-        f"{'':18}goal {share / 1e6:.0f} MB, a share of {GOAL_SSH_SHARE:.3f} of ssh's"
-        f" (ours {rate / alone:.3f}): {'met' if rate >= share else 'MISSED'};"
-        f" {GOAL_SSH / 1e6:.0f} MB: {'met' if rate >= GOAL_SSH else 'not on this machine'}",
+        f"{'':18}goal {GOAL_SSH / 1e6:.0f} MB: {'met' if rate >= GOAL_SSH else 'MISSED'};"
+        f" a share of {rate / alone:.3f} of ssh's, where the goal's is {GOAL_SSH_SHARE:.3f}",
         flush=True,
     )
-    is_good &= rate >= share
+    is_good &= rate >= GOAL_SSH
     read = stackward(files["0.5 %"], "--role", told["role"]).events
     seen = Counter({each: STREAM_TIMES * count for each, count in read.items()})
     is_good &= compare(Counter(told["events"]), seen, "over ssh", "from the file")

@@ -44,7 +44,7 @@ STORM_LINES_MIN = 40
 # What is kept of messages that differ in their digits only.
 SHAPES_MAX = 5000
 SHAPE_BYTES_MAX = 1000
-# Looked at in one go: as a rule, where each line is told, and where no more than so much is marked.
+# Looked at in one go: as a rule, in a flood, and where no more than so much is marked.
 STEP_BYTES, FLOOD_STEP_BYTES = 32 * 1024, 16 * 1024
 LONG_STEP_BYTES, LONG_STEP_MARKS_MAX = 256 * 1024, 64
 TURN_LINES = 50  # so many are taken or asked for one by one before others have their turn
