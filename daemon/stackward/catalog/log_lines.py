@@ -12,6 +12,7 @@ from stackward.catalog.records import LogFormat
 LINE_BYTES_TRUSTED = 8000
 SLICE_BYTES_MAX = 256 * 1024
 SLICE_LINES_MAX = 1500
+SAMPLE_BYTES, SHORT_LINE_BYTES = 4096, 32
 
 # With more than a blank behind its thread, which ends at the first bracket before a blank.
 _HEAD_BYTES = (
@@ -41,7 +42,7 @@ _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 def shapes_of(lines: bytes) -> list[Shape] | None:
     """The shapes of whole lines; None: not each of them is a line of log4j."""
     shapes = _SHAPE.findall(lines.translate(ZEROS))
-    return shapes if len(shapes) == lines.count(b"\n") else None
+    return shapes if len(shapes) == line_count(lines) else None
 
 
 def text_of(message: bytes) -> str:
@@ -58,11 +59,24 @@ def slices(data: bytes) -> Iterator[tuple[int, int, int]]:
     while start < size:
         end = data.rfind(b"\n", start, start + SLICE_BYTES_MAX) + 1
         end = end or data.index(b"\n", start) + 1
-        while (lines := data.count(b"\n", start, end)) > SLICE_LINES_MAX:
+        lines = line_count(data[start:end])
+        while lines > SLICE_LINES_MAX:
             half = data.rfind(b"\n", start, (start + end) // 2) + 1
             end = half or data.index(b"\n", start) + 1  # the first line is more than half of it
+            lines = data.count(b"\n", start, end)
         yield start, end, lines
         start = end
+
+
+def line_count(data: bytes) -> int:
+    """How many newlines there are.
+
+    Python's `count` looks at each byte by itself. To take them out is several times quicker, unless
+    lines are short, as the first ones show.
+    """
+    if data.count(b"\n", 0, SAMPLE_BYTES) > SAMPLE_BYTES // SHORT_LINE_BYTES:
+        return data.count(b"\n")
+    return len(data) - len(data.replace(b"\n", b""))
 
 
 def turns(data: bytes, start: int, end: int, lines: int) -> Iterator[int]:

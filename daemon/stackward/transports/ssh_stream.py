@@ -14,6 +14,7 @@ is wrong with a packet, which is refused there as ever.
 import asyncio
 import os
 from collections.abc import Callable
+from enum import Enum
 from struct import Struct
 from struct import error as struct_error
 from typing import Any
@@ -23,7 +24,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 MSG_CHANNEL_DATA = 94  # RFC 4254, 5.2
 LENGTH_BYTES = 4
-TAG_BYTES = 16  # behind a packet of AES-GCM, whose nonce counts in its last eight bytes (RFC 5647)
+TAG_BYTES = 16  # behind a packet of AES-GCM
+# Its nonce counts in its last eight bytes, and begins anew behind the highest (RFC 5647).
 COUNT_AT, COUNTS = 4, 1 << 64
 
 # Length of the padding, type, channel, length of the data.
@@ -32,20 +34,24 @@ _DATA = Struct("!BII")
 PADDING_MIN = 4
 
 
+class _Stop(Enum):
+    """Why the next packet is not opened with those before it."""
+
+    LITTLE = "too little of it came"
+    CHANNEL = "it is for another channel"
+    OTHER = "it is of another kind, or not as it should be"
+
+
 class DataPackets:
     """Takes packets of data out of what a connection receives; `taken` counts them."""
 
-    __slots__ = (
-        "_channel", "_connection", "_decrypt", "_encryption", "_pieces", "_read_others", "taken",
-    )  # fmt: skip
+    __slots__ = ("_connection", "_decrypt", "_encryption", "_read_others", "taken")
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._read_others: Callable[[], bool] = connection._recv_pkthdr
         self._encryption: Any = None
         self._decrypt: Callable[[bytes, memoryview, bytes], bytes] | None = None
-        self._channel: Any = None
-        self._pieces: list[memoryview] = []  # data for this channel that was not delivered yet
         self.taken = 0
 
     def read(self) -> bool:
@@ -53,80 +59,82 @@ class DataPackets:
         connection = self._connection
         if connection._recv_encryption is not self._encryption:
             self._take_key(connection._recv_encryption)
-        if self._decrypt is None or connection._decompressor is not None:
+        decrypt = self._decrypt
+        if decrypt is None or connection._decompressor is not None:
             return self._read_others()
         came: bytes = connection._inpbuf
-        at, is_data = self._open(came, self._decrypt)
+        channel, pieces, at, stop = self._open(came, decrypt)
         connection._inpbuf = came[at:]
-        self._deliver()
-        self._channel = None  # it may be closed by now, and need not be kept
-        return False if is_data else self._read_others()
+        if pieces:
+            self.taken += len(pieces)
+            channel._accept_data(b"".join(pieces))
+        if stop is _Stop.OTHER:
+            return self._read_others()
+        return stop is _Stop.CHANNEL
 
     def _open(
         self, came: bytes, decrypt: Callable[[bytes, memoryview, bytes], bytes]
-    ) -> tuple[int, bool]:
-        """Open the packets of data that came, and keep the data.
+    ) -> tuple[Any, list[memoryview], int, "_Stop"]:
+        """Open the packets of data that came for one channel, as far as they follow each other.
 
-        Tells where the next packet begins; True: too little of it came, False: it is of another
-        kind, or not as it should be. Nothing is changed for such a one.
+        Tells the channel, its data, where the next packet begins, and why there. Nothing is changed
+        for that one.
         """
         connection = self._connection
+        cipher = self._encryption._cipher
+        nonce: bytes = cipher._iv
+        fixed, count = nonce[:COUNT_AT], int.from_bytes(nonce[COUNT_AT:], "big")
         at, size, length_max = 0, len(came), connection._max_recv_pktlen
         view = memoryview(came)
-        room = 0  # in the window of the channel
+        pieces: list[memoryview] = []
+        channel = None
+        number, room = -1, 0  # of the channel, and in its window
+        stop = _Stop.LITTLE
         while size - at > LENGTH_BYTES:
             body = at + LENGTH_BYTES
             head = came[at:body]
             length = int.from_bytes(head, "big")
             end = body + length + TAG_BYTES
             if length > length_max:
-                return at, False
+                stop = _Stop.OTHER
+                break
             if end > size:
                 break
-            cipher = self._encryption._cipher
-            nonce: bytes = cipher._iv
             try:
                 opened = decrypt(nonce, view[body:end], head)
-                padding, kind, number, count = _HEAD.unpack_from(opened)
+                padding, kind, to, length = _HEAD.unpack_from(opened)
             except (InvalidTag, struct_error):
-                return at, False
-            if kind != MSG_CHANNEL_DATA or _HEAD.size + count + padding != len(opened):
-                return at, False
-            channel = connection._channels.get(number)
-            if channel is not self._channel:
-                self._deliver()
-                self._channel = channel
-                room = (
-                    0 if channel is None or channel._recv_state != "open" else channel._recv_window
-                )
-            if not 0 < count <= room:
-                return at, False
-            room -= count
-            cipher._iv = _next(nonce)
-            connection._recv_seq = (connection._recv_seq + 1) & 0xFFFFFFFF
-            self._pieces.append(memoryview(opened)[_HEAD.size : _HEAD.size + count])
-            self.taken += 1
+                stop = _Stop.OTHER
+                break
+            if to != number:
+                if pieces:
+                    stop = _Stop.CHANNEL
+                    break
+                number, channel = to, connection._channels.get(to)
+                if channel is not None and channel._recv_state == "open":
+                    room = channel._recv_window
+            data_end = _HEAD.size + length
+            if (
+                kind != MSG_CHANNEL_DATA
+                or data_end + padding != len(opened)
+                or not 0 < length <= room
+            ):
+                stop = _Stop.OTHER
+                break
+            room -= length
+            count = (count + 1) % COUNTS
+            nonce = fixed + count.to_bytes(8, "big")
+            pieces.append(memoryview(opened)[_HEAD.size : data_end])
             at = end
-        return at, True
-
-    def _deliver(self) -> None:
-        """Give the channel what was kept for it."""
-        if self._pieces:
-            data = b"".join(self._pieces)
-            self._pieces.clear()
-            self._channel._accept_data(data)
+        cipher._iv = nonce
+        connection._recv_seq = (connection._recv_seq + len(pieces)) & 0xFFFFFFFF
+        return channel, pieces, at, stop
 
     def _take_key(self, encryption: Any) -> None:
         """Other keys, as after a key exchange; what is no AES-GCM goes the library's way."""
         self._encryption, self._decrypt = encryption, None
         if type(encryption).__name__ == "GCMEncryption":
             self._decrypt = AESGCM(encryption._cipher._key).decrypt
-
-
-def _next(nonce: bytes) -> bytes:
-    """It counts in its last eight bytes, and begins anew behind the highest."""
-    count = (int.from_bytes(nonce[COUNT_AT:], "big") + 1) % COUNTS
-    return nonce[:COUNT_AT] + count.to_bytes(8, "big")
 
 
 def take_data_quickly(connection: Any) -> None:
