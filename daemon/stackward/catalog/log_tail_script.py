@@ -285,7 +285,7 @@ place() {
       whole || continue
       head=$seen
     fi
-    head_bytes=$count pos=$offset placed=1
+    head_bytes=$count pos=$offset placed=1 extent=0
     say H "$kind" "$identity" "$own:$before${copies:+~}" "$count" "$offset" "$gap"
     return 0
   done
@@ -362,7 +362,7 @@ follows() {
 
 # Send what is new in the open file. True: something was.
 drain() {
-  local piece=$come full=$come_full news='' size=''
+  local piece=$come full=$come_full news=''
   come='' come_full=''
   if [[ -n $packed ]]; then unpack; return; fi
   if [[ -z $piece ]]; then
@@ -389,10 +389,13 @@ drain() {
     head -c "$bulk" <&3 || exit 1
     where
     if ! whole; then truncated; return 0; fi
-    (( at - full < bulk )) || size=$(stat -L -c %s /proc/self/fd/3)
+    # How far the file went is asked again when all that was there then has been read.
+    if (( at - full < bulk )); then extent=$at
+    elif (( at >= extent )); then extent=$(stat -L -c %s /proc/self/fd/3)
+    fi
   fi
   pos=$at
-  say K "$pos" ${size:+$(( size > pos ? size - pos : 0 ))}
+  say K "$pos" ${full:+$(( extent > pos ? extent - pos : 0 ))}
 }
 
 # The open file is packed and does not grow: what is left of it, piece by piece.
