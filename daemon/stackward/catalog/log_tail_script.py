@@ -386,7 +386,7 @@ drain() {
   fi
   if [[ -n $full ]]; then
     full=$at
-    head -c "$bulk" <&3 || exit 1
+    dd bs=65536 count="$bulk" iflag=count_bytes status=none <&3 || exit 1
     where
     if ! whole; then truncated; return 0; fi
     # How far the file went is asked again when all that was there then has been read.
