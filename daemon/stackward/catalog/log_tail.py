@@ -199,10 +199,9 @@ class TailReader:
             self._held.append(piece)
             self._held_bytes += len(piece)
 
-    def _let_go(self) -> bytes:
+    def _let_go(self) -> list[bytes]:
         """What was held."""
-        held = b"".join(self._held)
-        self._held.clear()
+        held, self._held = self._held, []
         self._held_bytes = 0
         return held
 
@@ -280,25 +279,47 @@ class TailReader:
             raise TailGarbled(
                 f"{self._held_bytes} bytes came where the tail counts {offset - file.offset}"
             )
-        fresh = self._let_go()
-        line_start = file.offset - self._line_length
-        self._file = file = file.at(offset)
-        if not fresh:
+        pieces, at = self._let_go(), file.offset
+        self._file = file.at(offset)
+        if not pieces:
             return []
         self._behind = behind
         chunks: list[RawChunk] = []
-        done = 0
-        while (end := self._stretch_end(fresh, done)) > done:
-            stop = file.offset - len(fresh) + end
-            chunks += self._whole_lines(file, fresh, done, end, line_start)
-            done, line_start = end, stop
+        for fresh in self._stretches(pieces):
+            line_start, done = at - self._line_length, 0
+            while (end := self._stretch_end(fresh, done)) > done:
+                chunks += self._whole_lines(file, fresh, done, end, line_start)
+                done, line_start = end, at + end
+            rest = fresh[done:]
+            self._line_length += len(rest)
+            self._line += rest[: max(0, self._settings.line_bytes_max - len(self._line))]
+            at += len(fresh)
         if chunks:
             self.position = chunks[-1].end
-        rest = fresh[done:]
-        self._line_length += len(rest)
-        self._line += rest[: max(0, self._settings.line_bytes_max - len(self._line))]
         behind += offset
         return [chunk._replace(behind_bytes=behind - chunk.end.offset) for chunk in chunks]
+
+    def _stretches(self, pieces: list[bytes]) -> Iterator[bytes]:
+        """The pieces, joined once: as much as a chunk holds, cut behind lines where that is easy."""
+        last = pieces.pop()
+        lines_end = last.rfind(b"\n") + 1
+        pieces.append(last[:lines_end])
+        joined: list[bytes | memoryview] = []
+        room = self._settings.chunk_bytes_max
+        for piece in pieces:
+            begin = 0
+            while len(piece) - begin > room:
+                end = piece.rfind(b"\n", begin, max(begin, begin + room)) + 1
+                if not end:
+                    break
+                joined.append(memoryview(piece)[begin:end])
+                yield b"".join(joined)
+                joined.clear()
+                begin, room = end, self._settings.chunk_bytes_max
+            joined.append(memoryview(piece)[begin:] if begin else piece)
+            room -= len(piece) - begin
+        yield b"".join(joined)
+        yield last[lines_end:]
 
     def _stretch_end(self, fresh: bytes, begin: int) -> int:
         """Behind the last newline that fits into a chunk, else the first; 0: there is none."""
