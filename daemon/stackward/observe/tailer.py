@@ -124,7 +124,8 @@ class Tailer:
             async for chunk in self._guests.follow(way.target, way.host, resume):
                 async with reader.turn:
                     await self._take(reader, chunk)
-                reader.has_held.set()
+                if reader.assembler.due_at is not None:
+                    reader.has_held.set()
                 # However little it was: a long burst must not keep others waiting.
                 await self._clock.sleep(share.wait_after(len(chunk.data)))
             flushing.cancel()
