@@ -300,7 +300,7 @@ class TailReader:
         return [chunk._replace(behind_bytes=behind - chunk.end.offset) for chunk in chunks]
 
     def _stretches(self, pieces: list[bytes]) -> Iterator[bytes]:
-        """The pieces, joined once: as much as a chunk holds, cut behind lines where that is easy."""
+        """The pieces, joined once: as much as a chunk holds, cut behind a line if that is easy."""
         last = pieces.pop()
         lines_end = last.rfind(b"\n") + 1
         pieces.append(last[:lines_end])

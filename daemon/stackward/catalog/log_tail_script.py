@@ -260,9 +260,18 @@ name_of() {
 
 # --- places
 
-# Descriptor 3 is open: tell which file it is, and go to the offset.
+# Descriptor 3 is open: tell which file it is, and go to the offset. The fourth word is what a look
+# at the names told. If that has changed the file is not what it was by them: it was copied and cut,
+# perhaps, and what was in it is elsewhere now.
 place() {
-  local kind=$1 offset=$2 gap=$3 tries identity size count
+  local old_head=$head old_own=$own
+  settle "$1" "$2" "$3" "${4-}" && return 0
+  head=$old_head own=$old_own
+  return 1
+}
+
+settle() {
+  local kind=$1 offset=$2 gap=$3 was=$4 tries identity size count
   for tries in 1 2 3 4 5; do
     { exec 3</proc/self/fd/3; } || return 1
     identity=$(stat -L -c '%d:%i %s' /proc/self/fd/3) || return 1
@@ -285,6 +294,7 @@ place() {
       whole || continue
       head=$seen
     fi
+    [[ -z $was ]] || unmoved "$was" || return 1
     head_bytes=$count pos=$offset placed=1 extent=0
     say H "$kind" "$identity" "$own:$before${copies:+~}" "$count" "$offset" "$gap"
     return 0
@@ -322,7 +332,7 @@ resettle() {
           note_open
           continue
         fi
-        if place "$kind" 0 '?'; then
+        if place "$kind" 0 '?' "$was"; then
           lossy='' by_name=''
           [[ $name == "$log" ]] || by_name=1
           return 0
@@ -485,18 +495,18 @@ advance() {
   [[ $name != *.gz || $name == "$log" ]] || packed=.gz
   if [[ $kind == next ]]; then
     [[ -z $lossy && ( -z $by_name || -z $copies ) ]] || gap='?'
-    before=$new head=''
+    before=$new
   fi
-  if place "$kind" "$offset" "$gap"; then
+  if place "$kind" "$offset" "$gap" "$was"; then
     exec 8<&7 7<&-
     (( head_bytes == 0 )) || exec 8<&-
     lossy='' by_name=''
     [[ $name == "$log" ]] || by_name=1
     return 0
   fi
-  [[ $kind == same ]] || give_up 'the next file cannot be placed'
+  [[ $kind == same ]] || ! unmoved "$was" || give_up 'the next file cannot be placed'
   exec 3<&7 7<&-
-  packed=$was_packed
+  packed=$was_packed before=$old
   return 1
 }
 

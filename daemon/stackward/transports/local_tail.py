@@ -187,12 +187,14 @@ class LocalTail:
         is_settled = not file.is_at(name) and self._past.seen() == seen and next_file.is_at(name)
         if is_settled and len(self._head) >= YOUNG_BYTES and self._is_alike(next_file.head()):
             # What was read was a copy of it, and it has not been cut yet.
-            is_settled = self._place(next_file, "same", self._position, gap=0)
+            is_settled = self._place(next_file, "same", self._position, 0, seen)
         elif is_settled:
-            self._before = before
+            old, self._before = self._before, before
             self._has_copies |= self._past.has_two_rows(slots)
             is_copy = self._is_lossy or (self._is_by_name and self._has_copies)
-            is_settled = self._place(next_file, "next", 0, _NOT_KNOWN if is_copy else gap)
+            is_settled = self._place(next_file, "next", 0, _NOT_KNOWN if is_copy else gap, seen)
+            if not is_settled:
+                self._before = old
         if not is_settled:
             next_file.close()
             return False
@@ -228,7 +230,7 @@ class LocalTail:
                     self._before = _precedes(file)
             else:
                 self._before = before
-                is_placed = self._place(file, kind, 0, _NOT_KNOWN)
+                is_placed = self._place(file, kind, 0, _NOT_KNOWN, seen)
                 if not is_placed:
                     self._before = old
             if is_placed:
@@ -321,14 +323,21 @@ class LocalTail:
 
     # --- places
 
-    def _place(self, file: LogFile, kind: str, offset: int, gap: int | str) -> bool:
-        """Go on in this file, and tell which it is. False: the offset is not there."""
+    def _place(
+        self, file: LogFile, kind: str, offset: int, gap: int | str, seen: Names | None = None
+    ) -> bool:
+        """Go on in this file, and tell which it is.
+
+        False: the offset is not there, or the names are not what they were `seen` to be.
+        """
         for _ in range(PLACE_TRIES):
             if not file.go_to(offset):
                 return False
             head = file.head()
             if len(head) < min(offset, HEAD_BYTES) or not file.head().startswith(head):
                 continue  # it is being cut this moment
+            if seen is not None and self._past.seen() != seen:
+                return False
             if self._file is not None and self._file is not file:
                 self._file.close()
             self._file, self._unfinished = file, None
