@@ -31,7 +31,7 @@ SCRIPT = r"""
 export LC_ALL=C
 pos=0 head='' head_bytes=0 silent=0 lossy='' missed=0 calm=0 idle=0 packed='' own='' before=''
 nothing=e3b0c44298fc1c149afbf4c8996fb924  # digest of no bytes at all
-young=32 copies='' by_name='' come='' come_full=''
+young=32 copies='' by_name='' misplaced=0 come='' come_full=''
 
 say() { printf '\n\036%s %s\n' "$mark" "$*" || exit 1; }
 
@@ -393,6 +393,7 @@ drain() {
     printf '%s' "$piece" || exit 1
   else
     tail -c "+$(( pos + 1 ))" </proc/self/fd/3 | head -c "$(( at - pos ))" || exit 1
+    whole || { truncated; return 0; }
   fi
   if [[ -n $full ]]; then
     full=$at
@@ -500,11 +501,13 @@ advance() {
   if place "$kind" "$offset" "$gap" "$was"; then
     exec 8<&7 7<&-
     (( head_bytes == 0 )) || exec 8<&-
+    misplaced=0
     lossy='' by_name=''
     [[ $name == "$log" ]] || by_name=1
     return 0
   fi
-  [[ $kind == same ]] || ! unmoved "$was" || give_up 'the next file cannot be placed'
+  # It is moved or cut this moment, as a rule.
+  [[ $kind == same ]] || (( ++misplaced < 10 )) || give_up 'the next file cannot be placed'
   exec 3<&7 7<&-
   packed=$was_packed before=$old
   return 1
