@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.component.log_tail.following import SETTINGS, following, following_locally
+from tests.component.log_tail.oracle import TICK_SECONDS
 
 
 def append(path: Path, *lines: bytes) -> None:
@@ -442,6 +443,42 @@ async def test_many_copies_taken_while_the_link_was_cut_are_all_read(follow, log
         append(log, b"last")
         await tail.sees(*lines, b"last")
         assert tail.gaps
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+async def test_a_copy_among_renamed_files_is_told_as_a_gap(follow, log, tmp_path, is_packed):
+    append(log, *numbered("first", 10))
+    place = await place_in(follow, tmp_path)
+    rename_up(log)
+    append(log, b"1")
+    await asyncio.sleep(TICK_SECONDS)
+    copy = copytruncate(log)
+    if is_packed:
+        pack(copy)
+    append(log, b"2")
+    await asyncio.sleep(TICK_SECONDS)
+    rename_up(log)
+    append(log, b"3")
+    async with follow(tmp_path, place) as tail:
+        await tail.sees(b"1", b"2", b"3")
+        assert tail.gaps == [None]
+
+
+async def test_what_came_and_went_in_an_empty_file_that_was_renamed_is_read_in_its_copy(
+    follow, log, tmp_path
+):
+    append(log, *numbered("first", 10))
+    place = await place_in(follow, tmp_path)
+    rename_up(log)
+    log.touch()
+    async with follow(tmp_path, place) as tail:
+        await tail.until(lambda it: it.position.generation == place.generation + 1)
+        append(log, b"1")
+        copytruncate(log)
+        rename_up(log)
+        append(log, b"2")
+        await tail.sees(b"1", b"2")
+        assert None in tail.gaps
 
 
 @pytest.mark.parametrize("rotate", [rename_up, copytruncate, lambda log: pack(copytruncate(log))])

@@ -17,12 +17,13 @@ Rules of the text:
 4. Bash drops NUL bytes when it reads, so what it read is printed only if its length equals the
    distance that the descriptor moved; otherwise processes copy the same stretch.
 5. Which file was written after which is told by the names of each row of rotated files. Times are
-   asked only for how two rows lie between each other, where two rotators are at work.
+   asked only for how two rows lie between each other, where two rotators are at work, and for what
+   is a copy.
 6. A file is known by its first bytes, and by those of the file before it (`before`, DIGEST.COUNT;
    empty: there was none; `?`: not known; `+N`: so many empty ones lie between). The latter find the
    place of one that is young or gone.
 7. Whoever copies a log and then cuts it destroys what was written between the two. So a copy is
-   never left without telling a gap. Whether a rotated file is one, nothing tells for sure: `lossy`
+   never left without telling a gap. Whether a rotated file is one, not everything tells: `lossy`
    says that the open one is, `copies` (a `~` behind the digests) that there are some, so that each
    that was opened `by_name` may be one.
 """
@@ -172,6 +173,23 @@ look() {
 
 unmoved() { look; [[ $seen_names == "$1" ]]; }
 
+# Was a later file there when this slot's was written? Then it is a copy of one that was cut: what
+# is renamed goes before the next one comes. Not every file system knows when a file came to be.
+is_copy() {
+  local i written='' born changed names=()
+  for (( i = $1; i < ${#past[@]}; i++ )); do actual "${past[i]}"; names+=("$actual"); done
+  (( ${#names[@]} )) || return 1
+  [[ ! -f $log ]] || names+=("$log")
+  while read -r born changed; do
+    born=${born/./} changed=${changed/./}
+    [[ $born$changed =~ ^[0-9]+$ ]] || return 1
+    if [[ -z $written ]]; then written=$changed
+    elif (( 10#$born && 10#$born < 10#$written )); then return 0
+    fi
+  done < <(stat -L -c '%.9W %.9Y' "${names[@]}")
+  return 1
+}
+
 # The open file becomes the one before ours.
 note_open() {
   local count
@@ -313,7 +331,7 @@ open_name() {
 # The place is lost: go on behind the file that lay before it. What is left of the past from there
 # on was not read yet; if that file is gone, so are all that were older.
 resettle() {
-  local kind=$1 next name old was
+  local kind=$1 next name old was copy
   placed=''
   while :; do
     until [[ -f $log ]]; do pause "$poll"; done
@@ -332,8 +350,10 @@ resettle() {
           note_open
           continue
         fi
+        copy=''
+        ! is_copy "$next" || copy=1
         if place "$kind" 0 '?' "$was"; then
-          lossy='' by_name=''
+          lossy=$copy by_name=''
           [[ $name == "$log" ]] || by_name=1
           return 0
         fi
@@ -353,9 +373,8 @@ grown() {
   news="F $own:$before${copies:+~} $count"
 }
 
-# The first bytes of a file that was empty: does it still follow the file before it? Else what came
-# between was written, copied and cut since we looked. Descriptor 8 is on the file before, while
-# nothing has come.
+# The open file was empty: does it still follow the file before it? Else what came between was
+# written, copied and cut since we looked. Descriptor 8 is on the one before, while nothing has come.
 follows() {
   local old=$before
   list_past
@@ -476,7 +495,10 @@ successor() {
 
 # The open file has ended and its name belongs to another: go on to the next one.
 advance() {
-  local name next gap is_itself was kind=next offset=0 was_packed=$packed old=$before new
+  local name next gap is_itself was kind=next offset=0 was_packed=$packed old=$before new copy=''
+  if (( head_bytes == 0 )); then
+    follows || follows || { resettle next; return 0; }
+  fi
   look; was=$seen_names
   successor
   [[ -f $name && ! $name -ef /proc/self/fd/3 ]] || return 1
@@ -491,6 +513,7 @@ advance() {
   first_bytes /proc/self/fd/4 "$name"
   # It begins as what we have read: that was a copy of it, and it has not been cut yet.
   if (( ${#head} >= young )) && alike; then kind=same offset=$pos; fi
+  ! is_copy "$next" || copy=1
   exec 7<&3 3<&4 4<&-
   packed=''
   [[ $name != *.gz || $name == "$log" ]] || packed=.gz
@@ -501,8 +524,7 @@ advance() {
   if place "$kind" "$offset" "$gap" "$was"; then
     exec 8<&7 7<&-
     (( head_bytes == 0 )) || exec 8<&-
-    misplaced=0
-    lossy='' by_name=''
+    misplaced=0 lossy=$copy by_name=''
     [[ $name == "$log" ]] || by_name=1
     return 0
   fi
@@ -521,7 +543,7 @@ found() {
   if (( fp_bytes < young )) && [[ $before != '?' ]]; then
     find_before || return 1
     name_of "$(( slot + 1 ))"
-    begins_as_known "$name" && unmoved "$was" && judge "$name" && place same "$fp_offset" 0
+    begins_as_known "$name" && unmoved "$was" && judge "$(( slot + 1 ))" && place same "$fp_offset" 0
     return
   fi
   for manner in same any; do
@@ -531,7 +553,7 @@ found() {
       [[ $manner == any || $(stat -L -c %d:%i "$name") == "$fp_identity" ]] || continue
       begins_as_known "$name" || continue
       before=$fp_before
-      judge "$name" && place same "$fp_offset" 0 && return 0
+      judge "$i" && place same "$fp_offset" 0 && return 0
       # A copy that ends before our place: all of it was read.
       if [[ $manner == any && $name != "$log" ]]; then
         note_open && fp_before=$before missed=3
@@ -542,12 +564,14 @@ found() {
   return 1
 }
 
-# We go on in a file of the past: is it the one in which we stopped, or a copy of it?
+# We go on in this slot's file: if it is one of the past, is it the one in which we stopped, or a copy?
 judge() {
   lossy='' by_name=''
-  [[ $1 != "$log" ]] || return 0
+  (( $1 < ${#past[@]} )) || return 0
   by_name=1
-  if [[ -z $packed && $(stat -L -c %d:%i /proc/self/fd/3) != "$fp_identity" ]]; then lossy=1; fi
+  if [[ -z $packed && $(stat -L -c %d:%i /proc/self/fd/3) != "$fp_identity" ]]; then lossy=1
+  elif is_copy "$1"; then lossy=1
+  fi
   if [[ -n $lossy || $(stat -L -c %d:%i "$log") == "$fp_identity" ]]; then copies=1; fi
 }
 

@@ -2,12 +2,13 @@
 
 Everything here blocks, so nothing here runs on the event loop. Which file was written after which
 is told by the names of each row of rotated files; times are asked only for how two rows lie between
-each other, where two rotators are at work.
+each other, where two rotators are at work, and for what is a copy.
 """
 
 import os
 import re
 import stat
+import subprocess
 import zlib
 from dataclasses import dataclass
 from hashlib import sha256
@@ -162,6 +163,17 @@ class Past:
         """Whether two rotators are at work: one counts down, another up or the days."""
         return 0 < sum(slot in self._down for slot in slots) < len(slots)
 
+    def is_copy(self, slots: list[str], number: int) -> bool:
+        """Whether a later file was there when this slot's was written, so that it was no rename.
+
+        Not every file system knows when a file came to be.
+        """
+        if number >= len(slots):
+            return False
+        newest = [self.log] if self.has_log else []
+        (_, written), *later = _times([*map(actual, slots[number:]), *newest])
+        return any(0 < born < written for born, _ in later)
+
     def slots(self) -> list[str]:
         """What is left of the log's past, oldest first, without the .gz of those packed.
 
@@ -243,6 +255,21 @@ def _joined(row: list[str], other: list[str]) -> list[str]:
     while left and right:
         joined.append((right if _written_at(right[0]) < _written_at(left[0]) else left).pop(0))
     return joined + left + right
+
+
+def _times(names: list[str]) -> list[tuple[int, int]]:
+    """When these files came to be, and were written last, in nanoseconds; 0: nobody knows."""
+    # Python has no word for the first of the two.
+    command = ["stat", "-L", "-c", "%.9W %.9Y", "--", *names]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout
+        times = [
+            (int(born), int(written))
+            for born, written in (line.replace(".", "").split() for line in told.splitlines())
+        ]
+    except (OSError, ValueError, subprocess.SubprocessError):
+        times = []
+    return times if len(times) == len(names) else [(0, 0)] * len(names)
 
 
 def _written_at(slot: str) -> int:

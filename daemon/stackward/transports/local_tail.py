@@ -166,6 +166,9 @@ class LocalTail:
         return is_copy
 
     def _advance(self, file: LogFile) -> bool:
+        if not self._fingerprint[1] and not self._follows(file) and not self._follows(file):
+            self._resettle("next")
+            return True
         seen = self._past.seen()
         slots, is_itself = seen.slots, False
         gap: int | str = 0
@@ -184,6 +187,7 @@ class LocalTail:
             before = f"{self._fingerprint[0]}.{self._fingerprint[1]}"
         else:
             before = self._what_precedes(slots, number)
+        is_next_a_copy = self._past.is_copy(slots, number)
         is_settled = not file.is_at(name) and self._past.seen() == seen and next_file.is_at(name)
         if is_settled and len(self._head) >= YOUNG_BYTES and self._is_alike(next_file.head()):
             # What was read was a copy of it, and it has not been cut yet.
@@ -198,7 +202,7 @@ class LocalTail:
         if not is_settled:
             next_file.close()
             return False
-        self._is_lossy, self._is_by_name = False, number < len(slots)
+        self._is_lossy, self._is_by_name = is_next_a_copy, number < len(slots)
         return True
 
     def _behind_twin(self, slots: list[str]) -> tuple[int, int | str]:
@@ -223,8 +227,9 @@ class LocalTail:
         is_placed = False
         if self._past.seen() == seen:
             is_rotated = number < len(seen.slots)
-            is_copy = is_rotated and self._is_alike(file.head())  # of ours, after all
-            if is_copy:
+            is_copy = self._past.is_copy(seen.slots, number)
+            if is_rotated and self._is_alike(file.head()):  # a copy of ours, after all
+                is_copy = True
                 is_placed = self._place(file, "same", self._position, 0)
                 if not is_placed:
                     self._before = _precedes(file)
@@ -408,6 +413,7 @@ class LocalTail:
         if is_it and file.begins_with(digest, resume.fingerprint_bytes):
             self._is_by_name = number < len(slots)
             self._is_lossy = self._is_by_name and not is_original and not file.is_packed
+            self._is_lossy |= self._past.is_copy(slots, number)
             is_cut = self._is_by_name and self._past.log_identity() == resume.device_inode
             self._has_copies |= self._is_lossy or is_cut
             if self._place(file, "same", resume.offset, 0):

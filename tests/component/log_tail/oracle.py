@@ -20,6 +20,8 @@ KINDS = 40
 GAP = -1
 KEPT = 9
 BEHIND_MAX = 5  # rotations
+ODD_SHARE = 0.1
+TICK_SECONDS = 0.012  # file systems keep time in ticks, of which this is more than one
 _LINE = re.compile(rb"number (\d{8}) kind \d\d x+$")
 
 
@@ -30,12 +32,16 @@ def numbers_in(lines: Iterable[bytes]) -> list[int]:
 
 @dataclass
 class Writer:
-    """One log under `root`. `newest_read` says how far its reader is, so as not to outrun it."""
+    """One log under `root`. `newest_read` says how far its reader is, so as not to outrun it.
+
+    `is_odd`: some lines are long, or hold NUL bytes, as after a crash.
+    """
 
     root: Path
     dice: random.Random
     manner: str
     newest_read: Callable[[], int] = lambda: 0
+    is_odd: bool = False
     count: int = 0
     rotations: int = 0
     begins: list[int] = field(default_factory=lambda: [0])  # the last number before each file
@@ -56,9 +62,15 @@ class Writer:
                 clock = (
                     f"{n // 3_600_000:02}:{n // 60_000 % 60:02}:{n // 1000 % 60:02},{n % 1000:03}"
                 )
+                size, nuls = self.dice.randint(1, 200), ""
+                if self.is_odd and self.dice.random() < ODD_SHARE:
+                    size, nuls = (
+                        self.dice.choice([size, 9000, 30_000]),
+                        "\0" * self.dice.randint(0, 2),
+                    )
                 line = (
-                    f"2025-06-23T{clock} INFO  [o.a.Oracle] (main:[])"
-                    f" number {n:08} kind {n % KINDS:02} {'x' * self.dice.randint(1, 200)}\n"
+                    f"2025-06-23T{clock} INFO  [o.a.Oracle] (main:[]) {nuls}"
+                    f"number {n:08} kind {n % KINDS:02} {'x' * size}\n"
                 ).encode()
                 cut = self.dice.randint(0, len(line))
                 log.write(line[:cut])
@@ -180,12 +192,21 @@ async def copied_cut_and_packed(writer: Writer) -> None:
 
 
 async def by_two_rotators(writer: Writer) -> None:
-    await asyncio.sleep(0.012)  # file systems keep time in ticks
+    await asyncio.sleep(TICK_SECONDS)
     if writer.dice.random() < 0.5:
         await writer.copy_and_cut()
     else:
         await renamed_down(writer)
-    await asyncio.sleep(0.012)
+    await asyncio.sleep(TICK_SECONDS)
+
+
+async def renamed_or_copied(writer: Writer) -> None:
+    """In one row, as where a rotator was given another manner."""
+    await asyncio.sleep(TICK_SECONDS)
+    if writer.dice.random() < 0.5:
+        await writer.copy_and_cut()
+    else:
+        await renamed_up(writer)
 
 
 async def wiped_at_times(writer: Writer) -> None:
@@ -214,6 +235,7 @@ MANNERS = {
     "copied and cut": copied_and_cut,
     "copied, cut and packed": copied_cut_and_packed,
     "by two rotators": by_two_rotators,
+    "renamed or copied": renamed_or_copied,
     "wiped at times": wiped_at_times,
 }
 """What happens to a log. Nothing is ever destroyed by the first four."""

@@ -68,7 +68,7 @@ class Reader:
 async def follow_while_it_rotates(
     root: Path, tail: str, manner: str, rotations: int, seed: str, *, deadline: float = 170
 ) -> Writer:
-    writer = Writer(root, random.Random(f"writer {seed}"), manner)
+    writer = Writer(root, random.Random(f"writer {seed}"), manner, is_odd=True)
     reader = Reader(TAILS[tail], root, random.Random(f"reader {seed}"))
     writer.newest_read = lambda: reader.newest
     is_written = False
