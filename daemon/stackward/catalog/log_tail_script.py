@@ -374,7 +374,7 @@ grown() {
 }
 
 # The open file was empty: does it still follow the file before it? Else what came between was
-# written, copied and cut since we looked. Descriptor 8 is on the one before, while nothing has come.
+# written, copied and cut since we looked. Descriptor 8 is on that file while nothing has come.
 follows() {
   local old=$before
   list_past
@@ -542,8 +542,9 @@ found() {
   before=$fp_before
   if (( fp_bytes < young )) && [[ $before != '?' ]]; then
     find_before || return 1
-    name_of "$(( slot + 1 ))"
-    begins_as_known "$name" && unmoved "$was" && judge "$(( slot + 1 ))" && place same "$fp_offset" 0
+    i=$(( slot + 1 ))
+    name_of "$i"
+    begins_as_known "$name" && unmoved "$was" && judge "$i" && place same "$fp_offset" 0
     return
   fi
   for manner in same any; do
@@ -564,7 +565,7 @@ found() {
   return 1
 }
 
-# We go on in this slot's file: if it is one of the past, is it the one in which we stopped, or a copy?
+# We go on in this slot's file. If it is one of the past: is it where we stopped, or a copy of that?
 judge() {
   lossy='' by_name=''
   (( $1 < ${#past[@]} )) || return 0

@@ -80,31 +80,28 @@ class DataPackets:
         Tells the channel, its data, where the next packet begins, and why there. Nothing is changed
         for that one.
         """
-        connection = self._connection
-        cipher = self._encryption._cipher
+        connection, cipher = self._connection, self._encryption._cipher
         nonce: bytes = cipher._iv
         fixed, count = nonce[:COUNT_AT], int.from_bytes(nonce[COUNT_AT:], "big")
         at, size, length_max = 0, len(came), connection._max_recv_pktlen
         view = memoryview(came)
         pieces: list[memoryview] = []
-        channel = None
-        number, room = -1, 0  # of the channel, and in its window
-        stop = _Stop.LITTLE
-        while size - at > LENGTH_BYTES:
+        channel, number, room = None, -1, 0  # its number, and what its window takes
+        stop = _Stop.OTHER
+        while True:
             body = at + LENGTH_BYTES
             head = came[at:body]
             length = int.from_bytes(head, "big")
             end = body + length + TAG_BYTES
             if length > length_max:
-                stop = _Stop.OTHER
                 break
             if end > size:
+                stop = _Stop.LITTLE
                 break
             try:
                 opened = decrypt(nonce, view[body:end], head)
                 padding, kind, to, length = _HEAD.unpack_from(opened)
             except (InvalidTag, struct_error):
-                stop = _Stop.OTHER
                 break
             if to != number:
                 if pieces:
@@ -114,18 +111,12 @@ class DataPackets:
                 if channel is not None and channel._recv_state == "open":
                     room = channel._recv_window
             data_end = _HEAD.size + length
-            if (
-                kind != MSG_CHANNEL_DATA
-                or data_end + padding != len(opened)
-                or not 0 < length <= room
-            ):
-                stop = _Stop.OTHER
+            is_data = kind == MSG_CHANNEL_DATA and data_end + padding == len(opened)
+            if not (is_data and 0 < length <= room):
                 break
-            room -= length
-            count = (count + 1) % COUNTS
-            nonce = fixed + count.to_bytes(8, "big")
             pieces.append(memoryview(opened)[_HEAD.size : data_end])
-            at = end
+            at, room, count = end, room - length, (count + 1) % COUNTS
+            nonce = fixed + count.to_bytes(8, "big")
         cipher._iv = nonce
         connection._recv_seq = (connection._recv_seq + len(pieces)) & 0xFFFFFFFF
         return channel, pieces, at, stop
