@@ -19,7 +19,8 @@ goal of 400 MB in a CPU second was set on a machine where that client makes 2,41
 it we make here is told beside it, and does not count.
 All other figures are CPU seconds (user and system, children too) of the whole process, with start,
 packs and all: what a machine pays. The longest slice is the longest time without giving the loop
-back, measured on asyncio's loop in a run of its own; the stream takes the daemon's, which is uvloop
+back, measured on asyncio's loop in three runs of their own, of which the middle one counts: what a
+host takes from its machine lies in there, too. The stream takes the daemon's loop, which is uvloop
 where it is installed.
 """
 
@@ -60,6 +61,7 @@ GOALS = {"0.5 %": 50, "all": 8}
 GOAL_SSH = 400e6
 GOAL_SSH_SHARE = 400 / 2414  # of what OpenSSH's client makes, where the goal was set
 GOAL_HOLD = 0.005
+HOLD_RUNS = 3
 STREAM_TIMES = 6  # the file so often over SSH
 MTAIL_CPU_SECONDS = 75  # about so much for one file
 MTAIL_REGEX_BYTES = 1024
@@ -185,12 +187,13 @@ def run(scratch: Path, lines: int) -> int:
     seen = Counter({each: STREAM_TIMES * count for each, count in read.items()})
     is_good &= compare(Counter(told["events"]), seen, "over ssh", "from the file")
     for name, file in files.items():
-        hold = over_ssh(file, 1, "asyncio")["hold_seconds"]
+        holds = sorted(over_ssh(file, 1, "asyncio")["hold_seconds"] for _ in range(HOLD_RUNS))
+        told_holds = ", ".join(f"{hold * 1e3:.1f}" for hold in holds)
         print(
-            f"{'longest slice':18}{name:12}{hold * 1e3:.1f} ms, goal under {GOAL_HOLD * 1e3:.0f}",
+            f"{'longest slice':18}{name:12}{told_holds} ms, goal under {GOAL_HOLD * 1e3:.0f}",
             flush=True,
         )
-        is_good &= hold < GOAL_HOLD
+        is_good &= holds[HOLD_RUNS // 2] < GOAL_HOLD
     print("\nall goals " + ("met" if is_good else "NOT met"))
     return 0 if is_good else 1
 
