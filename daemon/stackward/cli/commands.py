@@ -158,25 +158,19 @@ def check_config(
     syntax_only: Annotated[
         bool,
         typer.Option(
-            "--syntax-only", help="Do not look for secrets and files that are not on this machine."
+            "--syntax-only",
+            help="Leave secrets, certificates and host keys of other machines aside.",
         ),
     ] = False,
 ) -> None:
     """Read configuration files as the daemon would, and print every mistake."""
-    from stackward.config.load import check, load_settings
-    from stackward.errors import ConfigError, ConfigMistake
+    from stackward.config.load import Reach, check
+    from stackward.errors import ConfigMistake
 
     findings: list[tuple[Path, tuple[ConfigMistake, ...], tuple[str, ...]]] = []
     for file in files or [CONFIG]:
-        if syntax_only:
-            try:
-                loaded = load_settings(file)
-                findings.append((file, (), loaded.warnings))
-            except ConfigError as error:
-                findings.append((file, error.mistakes, ()))
-        else:
-            mistakes, warnings = check(file)
-            findings.append((file, mistakes, warnings))
+        reach = Reach.TEXT if syntax_only else Reach.CHECK
+        findings.append((file, *check(file, reach=reach)))
     if output is Format.JSON:
         _print_json(
             [

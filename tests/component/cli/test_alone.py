@@ -139,6 +139,18 @@ def test_without_the_secrets_the_syntax_can_be_checked(shell, tmp_path):
     assert shell("check-config", "--syntax-only", config).code == Exit.DONE
 
 
+def test_with_the_syntax_packs_are_checked(shell, tmp_path):
+    pack = tmp_path / "pack.yaml"
+    pack.write_text(
+        "patterns: [{name: odd, event: oom, severity: error, message: '(?=odd)',"
+        " samples: {match: [odd], near_miss: [even]}}]\n"
+    )
+    config = write_config(tmp_path, logs={"pattern_files": ["pack.yaml"]})
+    said = shell("check-config", "--syntax-only", config)
+    assert said.code == Exit.USAGE
+    assert f"{pack}:1: patterns[0].message: is not an RE2 expression" in said.out
+
+
 # --- pause and resume -----------------------------------------------------------------------------
 
 

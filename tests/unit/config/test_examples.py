@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from stackward.config.document import parse_document
 from stackward.config.load import Reach, check, load_settings
+from stackward.config.patterns import load_patterns
 from stackward.config.schema import Settings
 from stackward.config.schema_sources import ManagementLogSettings
 from stackward.config.secrets import SecretRef
@@ -22,6 +23,12 @@ def test_an_example_has_no_mistake(name):
     mistakes, _ = check(CONFIG / name, {})
     assert mistakes == ()
     assert check(CONFIG / name, {}, reach=Reach.TEXT)[0] == ()
+
+
+def test_the_example_of_a_pack_loads_before_the_built_in_ones():
+    known = load_patterns((CONFIG / "patterns.example.yaml",))
+    assert known.signatures[0].name == "our-mirror-is-slow"
+    assert "our-mirror-is-away" in {each.name for each in known.signatures}
 
 
 def test_the_full_example_stands_at_the_defaults():
