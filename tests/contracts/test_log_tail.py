@@ -464,6 +464,49 @@ async def test_a_copy_among_renamed_files_is_told_as_a_gap(follow, log, tmp_path
         assert tail.gaps == [None]
 
 
+async def test_a_late_line_in_a_renamed_file_makes_no_copy_of_it(follow, log, tmp_path):
+    append(log, *numbered("first", 10))
+    place = await place_in(follow, tmp_path)
+    with log.open("ab", buffering=0) as late:
+        rename_up(log)
+        log.touch()
+        await asyncio.sleep(TICK_SECONDS)
+        late.write(b"late\n")
+    append(log, b"1")
+    rename_up(log)
+    append(log, b"2")
+    async with follow(tmp_path, place) as tail:
+        await tail.sees(b"late", b"1", b"2")
+        assert tail.gaps == []
+
+
+async def test_an_empty_log_is_renamed_over_and_over_without_a_gap(follow, log, tmp_path):
+    append(log, *numbered("first", 10))
+    log.rename(tmp_path / "cloud.log.1")
+    log.touch()
+    async with follow(tmp_path) as tail:
+        await tail.placed()
+        for generation in (2, 3):
+            log.rename(tmp_path / "cloud.log.1")  # the one before is thrown away
+            log.touch()
+            await tail.until(lambda it, wanted=generation: it.position.generation == wanted)
+        append(log, b"1")
+        await tail.sees(b"1")
+        assert tail.gaps == []
+
+
+@pytest.mark.parametrize("nuls", [60_000, 100_000, 3_000_000])
+async def test_a_hole_is_read_piece_by_piece(follow, log, tmp_path, nuls):
+    append(log, *numbered("first", 10))
+    place = await place_in(follow, tmp_path)
+    lines = numbered("later", 30_000)
+    append(log, b"\0" * nuls, *lines)
+    async with follow(tmp_path, place) as tail:
+        await tail.until(lambda it: it.lines[-1:] == lines[-1:])
+        assert tail.lines[1:] == lines
+        assert tail.lines[0].strip(b"\0") == b""
+
+
 async def test_what_came_and_went_in_an_empty_file_that_was_renamed_is_read_in_its_copy(
     follow, log, tmp_path
 ):

@@ -173,18 +173,21 @@ look() {
 
 unmoved() { look; [[ $seen_names == "$1" ]]; }
 
-# Was a later file there when this slot's was written? Then it is a copy of one that was cut: what
-# is renamed goes before the next one comes. Not every file system knows when a file came to be.
+# Was a later file there before this slot's? Then it is a copy of one that was cut: what is renamed
+# came before all that follow. Packing makes another file, and leaves it the time of its last bytes.
+# Not every file system knows when a file came to be. The names must be the same afterwards.
 is_copy() {
-  local i written='' born changed names=()
+  local i since='' born changed names=()
   for (( i = $1; i < ${#past[@]}; i++ )); do actual "${past[i]}"; names+=("$actual"); done
   (( ${#names[@]} )) || return 1
   [[ ! -f $log ]] || names+=("$log")
   while read -r born changed; do
     born=${born/./} changed=${changed/./}
     [[ $born$changed =~ ^[0-9]+$ ]] || return 1
-    if [[ -z $written ]]; then written=$changed
-    elif (( 10#$born && 10#$born < 10#$written )); then return 0
+    if [[ -n $since ]]; then
+      (( ! 10#$born || 10#$born >= 10#$since )) || return 0
+    elif [[ ${names[0]} == *.gz ]]; then since=$changed
+    else since=$born
     fi
   done < <(stat -L -c '%.9W %.9Y' "${names[@]}")
   return 1
@@ -385,6 +388,10 @@ follows() {
   fi
   note_before "$slot"
   [[ $before == "$old" || $old == '?' ]] && return 0
+  # Ours was renamed, and the file before it thrown away.
+  if (( slot < ${#past[@]} )); then
+    [[ -n $old && $old != +* && ( -z $before || $before == +* ) ]] && return 0
+  fi
   before=$old
   return 1
 }
@@ -411,6 +418,12 @@ drain() {
   if (( at - pos == ${#piece} )); then
     printf '%s' "$piece" || exit 1
   else
+    full=''
+    if (( at - pos > bulk )); then  # a hole: no more than is confirmed at once
+      (( at = pos + bulk ))
+      { exec 3</proc/self/fd/3; } || exit 1
+      dd iflag=skip_bytes skip="$at" count=0 status=none <&3 || exit 1
+    fi
     tail -c "+$(( pos + 1 ))" </proc/self/fd/3 | head -c "$(( at - pos ))" || exit 1
     whole || { truncated; return 0; }
   fi
@@ -544,7 +557,7 @@ found() {
     find_before || return 1
     i=$(( slot + 1 ))
     name_of "$i"
-    begins_as_known "$name" && unmoved "$was" && judge "$i" && place same "$fp_offset" 0
+    begins_as_known "$name" && judge "$i" && unmoved "$was" && place same "$fp_offset" 0
     return
   fi
   for manner in same any; do
@@ -554,7 +567,9 @@ found() {
       [[ $manner == any || $(stat -L -c %d:%i "$name") == "$fp_identity" ]] || continue
       begins_as_known "$name" || continue
       before=$fp_before
-      judge "$i" && place same "$fp_offset" 0 && return 0
+      judge "$i"
+      unmoved "$was" || return 1
+      place same "$fp_offset" 0 && return 0
       # A copy that ends before our place: all of it was read.
       if [[ $manner == any && $name != "$log" ]]; then
         note_open && fp_before=$before missed=3

@@ -20,6 +20,7 @@ _PACKED = ".gz"
 _GZIP_ALONE = 31  # zlib's word for: a gzip header, and nothing else
 _DATE = re.compile(r"[-.]\d{4}[-.:_T\d]*")
 _PART = re.compile(r"\d+|\D+")
+_PLAIN_WORDS = {**os.environ, "LC_ALL": "C"}  # for what other programs say
 
 
 class LogFile:
@@ -164,15 +165,17 @@ class Past:
         return 0 < sum(slot in self._down for slot in slots) < len(slots)
 
     def is_copy(self, slots: list[str], number: int) -> bool:
-        """Whether a later file was there when this slot's was written, so that it was no rename.
+        """Whether a later file was there before this slot's, so that it is no renamed one.
 
-        Not every file system knows when a file came to be.
+        Packing makes another file, and leaves it the time of its last bytes. Not every file system
+        knows when a file came to be. The names must be the same afterwards.
         """
         if number >= len(slots):
             return False
-        newest = [self.log] if self.has_log else []
-        (_, written), *later = _times([*map(actual, slots[number:]), *newest])
-        return any(0 < born < written for born, _ in later)
+        names = [*map(actual, slots[number:]), *([self.log] if self.has_log else [])]
+        (born, written), *later = _times(names)
+        since = written if names[0].endswith(_PACKED) else born
+        return any(0 < other < since for other, _ in later)
 
     def slots(self) -> list[str]:
         """What is left of the log's past, oldest first, without the .gz of those packed.
@@ -263,7 +266,7 @@ def _times(names: list[str]) -> list[tuple[int, int]]:
     command = ["stat", "-L", "-c", "%.9W %.9Y", "--", *names]
     try:
         told = subprocess.run(  # noqa: S603  no shell, and names stand behind `--`
-            command, capture_output=True, text=True, timeout=5, check=True
+            command, capture_output=True, text=True, timeout=5, check=True, env=_PLAIN_WORDS
         ).stdout
         times = [
             (int(born), int(written))

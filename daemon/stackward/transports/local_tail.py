@@ -119,7 +119,12 @@ class LocalTail:
         """Whether a file that was empty still follows the file before it."""
         slots = self._past.slots()
         own = self._find_own(slots, file)
-        return self._before in (self._what_precedes(slots, own), _NOT_KNOWN)
+        before = self._what_precedes(slots, own)
+        if self._before in (before, _NOT_KNOWN):
+            return True
+        # Ours was renamed, and the file before it thrown away.
+        was_there = not _is_of_empty_ones(self._before)
+        return own < len(slots) and was_there and _is_of_empty_ones(before)
 
     # --- what happens to a file
 
@@ -391,18 +396,17 @@ class LocalTail:
         is_young = resume.fingerprint_bytes < YOUNG_BYTES
         if is_young and self._before != _NOT_KNOWN:
             number = self._behind_before(slots)
-            return self._past.seen() == seen and self._is_found(
-                resume, slots, number, by_identity=False
-            )
+            return self._is_found(resume, seen, number, by_identity=False)
         return any(
-            self._is_found(resume, slots, number, by_identity=by_identity)
+            self._is_found(resume, seen, number, by_identity=by_identity)
             for by_identity in ((True,) if is_young else (True, False))
             for number in range(len(slots), -1, -1)
         )
 
     def _is_found(
-        self, resume: LogPosition, slots: list[str], number: int, *, by_identity: bool
+        self, resume: LogPosition, seen: Names, number: int, *, by_identity: bool
     ) -> bool:
+        slots = seen.slots
         opened = self._past.open_slot(slots, number)
         if opened is None:
             return False
@@ -415,6 +419,9 @@ class LocalTail:
             self._is_lossy = self._is_by_name and not is_original and not file.is_packed
             self._is_lossy |= self._past.is_copy(slots, number)
             is_cut = self._is_by_name and self._past.log_identity() == resume.device_inode
+            if self._past.seen() != seen:
+                file.close()
+                return False
             self._has_copies |= self._is_lossy or is_cut
             if self._place(file, "same", resume.offset, 0):
                 return True
@@ -430,6 +437,10 @@ def _precedes(file: LogFile) -> str:
     """What is said of a file as the one before another: DIGEST.COUNT of its first bytes."""
     head = file.head()
     return f"{digest_of(head)}.{len(head)}" if head else ""
+
+
+def _is_of_empty_ones(before: str) -> bool:
+    return not before or before.startswith("+")
 
 
 def _line_end(file: LogFile) -> int:
