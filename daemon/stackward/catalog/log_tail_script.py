@@ -379,7 +379,7 @@ grown() {
 # The open file was empty: does it still follow the file before it? Else what came between was
 # written, copied and cut since we looked. Descriptor 8 is on that file while nothing has come.
 follows() {
-  local old=$before
+  local old=$before were=0
   list_past
   find_own || slot=${#past[@]}
   if (( slot )); then
@@ -388,9 +388,10 @@ follows() {
   fi
   note_before "$slot"
   [[ $before == "$old" || $old == '?' ]] && return 0
-  # Ours was renamed, and the file before it thrown away.
-  if (( slot < ${#past[@]} )); then
-    [[ -n $old && $old != +* && ( -z $before || $before == +* ) ]] && return 0
+  # Ours was renamed, and what was before it thrown away, but for some of the empty ones.
+  if (( slot < ${#past[@]} )) && [[ -z $before || $before == +* ]]; then
+    [[ $old != *+* ]] || were=${old##*+}
+    (( ${before#+} + 0 > were )) || return 0
   fi
   before=$old
   return 1

@@ -122,9 +122,9 @@ class LocalTail:
         before = self._what_precedes(slots, own)
         if self._before in (before, _NOT_KNOWN):
             return True
-        # Ours was renamed, and the file before it thrown away.
-        was_there = not _is_of_empty_ones(self._before)
-        return own < len(slots) and was_there and _is_of_empty_ones(before)
+        # Ours was renamed, and what was before it thrown away, but for some of the empty ones.
+        known, empty = _parts(before)
+        return own < len(slots) and not known and empty <= _parts(self._before)[1]
 
     # --- what happens to a file
 
@@ -304,7 +304,7 @@ class LocalTail:
         """The slot behind the file before ours; if that is gone, so are all that were older."""
         if self._before == _NOT_KNOWN:
             return len(slots)
-        known, _, empty = self._before.partition("+")
+        known, empty = _parts(self._before)
         digest, _, count = known.partition(".")
         found = 0
         for number in range(len(slots) - 1 if digest else -1, -1, -1):
@@ -319,7 +319,7 @@ class LocalTail:
         else:
             if digest:
                 return 0
-        for _ in range(int(empty or 0)):
+        for _ in range(empty):
             found += found < len(slots) and self._is_empty(slots, found)
         return found
 
@@ -439,8 +439,10 @@ def _precedes(file: LogFile) -> str:
     return f"{digest_of(head)}.{len(head)}" if head else ""
 
 
-def _is_of_empty_ones(before: str) -> bool:
-    return not before or before.startswith("+")
+def _parts(before: str) -> tuple[str, int]:
+    """The file before, empty for none, and how many empty ones lie between."""
+    known, _, empty = before.partition("+")
+    return known, int(empty or 0)
 
 
 def _line_end(file: LogFile) -> int:
