@@ -38,7 +38,7 @@ ci: $(DEV)       ## what CI runs: lint, wheel, every test with nothing left out
 bench: $(DEV)    ## CPU per poll beside one ssh per poll (under three minutes)
 	@$(BIN)/python scripts/bench_polls.py
 
-bench-logs: $(DEV) ## lines per CPU second beside mtail (under four minutes)
+bench-logs: $(DEV) ## lines per CPU second beside mtail (under five minutes)
 	@$(BIN)/python scripts/bench_logs.py
 
 bench-tail: $(DEV) ## from a line written in a VM to /metrics, at 200 VMs (under two minutes)

@@ -14,9 +14,11 @@ transport, tail script, reader, sieve and tailer, direct, at full speed, several
 the figure is that of a long stream. What the process took before the first line came (imports,
 packs, compiled patterns) is told beside it and is not part of it; sshd is another process. Its
 events must be those of the file. Beside it stands what OpenSSH's own client takes, and asyncssh as
-it comes, on the same loop, to receive the same bytes with the same cipher and throw them away. The
-goal of 400 MB in a CPU second was set on a machine where that client makes 2,414 MB; what share of
-it we make here is told beside it, and does not count.
+it comes, on the same loop, to receive the same bytes with the same cipher and throw them away. Each
+of the three runs five times, and its best run counts: what shares a processor with this machine
+makes a run dearer by up to a half, and none cheaper. The goal of 400 MB in a CPU second was set on a
+machine where that client makes 2,414 MB; what share of it we make here is told beside it, and does
+not count.
 All other figures are CPU seconds (user and system, children too) of the whole process, with start,
 packs and all: what a machine pays. The longest slice is the longest time without giving the loop
 back, measured on asyncio's loop in three runs of their own, of which the middle one counts: what a
@@ -63,6 +65,7 @@ GOAL_SSH_SHARE = 400 / 2414  # of what OpenSSH's client makes, where the goal wa
 GOAL_HOLD = 0.005
 HOLD_RUNS = 3
 STREAM_TIMES = 6  # the file so often over SSH
+STREAM_RUNS = 5
 MTAIL_CPU_SECONDS = 75  # about so much for one file
 MTAIL_REGEX_BYTES = 1024
 LOG4J = {LogFormat.LOG4J1, LogFormat.LOG4J2}
@@ -155,23 +158,28 @@ def run(scratch: Path, lines: int) -> int:
         print(
             f"{'':18}events equal: {sum(theirs.events.values())}, goal {GOALS[name]}x", flush=True
         )
-    told = over_ssh(files["0.5 %"], STREAM_TIMES, "uvloop")
+    runs = [over_ssh(files["0.5 %"], STREAM_TIMES, "uvloop") for _ in range(STREAM_RUNS)]
+    told = min(runs, key=lambda run: run["cpu_seconds"])
     rate = told["bytes"] / told["cpu_seconds"]
+    rates = ", ".join(f"{run['bytes'] / run['cpu_seconds'] / 1e6:.0f}" for run in runs)
     print(
         f"{'over ssh, 0.5 %':18}{'stackward':12}{told['lines']:>10}{told['bytes'] / 1e6:>7.0f}"
         f"{told['cpu_seconds']:>9.2f}{told['cpu_seconds'] / told['lines'] * 1e6:>10.3f}"
         f"{rate / 1e6:>6.0f} MB per CPU s\n"
-        f"{'':18}on {told['loop']}, and {told['start_cpu_seconds']:.2f} CPU s before that to start",
+        f"{'':18}the best of {rates}, on {told['loop']}, and {told['start_cpu_seconds']:.2f} CPU s"
+        " before that to start",
         flush=True,
     )
-    alone = ssh_alone(scratch, files["0.5 %"], STREAM_TIMES)
+    alone = max(ssh_alone(scratch, files["0.5 %"], STREAM_TIMES) for _ in range(STREAM_RUNS))
     print(
         f"{'':18}{'ssh':12}{'':>10}{told['bytes'] / 1e6:>7.0f}{told['bytes'] / alone:>9.2f}{'':10}"
         f"{alone / 1e6:>6.0f} MB per CPU s, with nothing behind it: {alone / rate:.1f} times ours",
         flush=True,
     )
     command = [sys.executable, __file__, "--receive", str(files["0.5 %"]), str(STREAM_TIMES)]
-    plain = json.loads(measured(command)[0])["bytes_per_cpu_second"]
+    plain = max(
+        json.loads(measured(command)[0])["bytes_per_cpu_second"] for _ in range(STREAM_RUNS)
+    )
     print(
         f"{'':18}{'asyncssh':12}{'':>10}{told['bytes'] / 1e6:>7.0f}{told['bytes'] / plain:>9.2f}{'':10}"
         f"{plain / 1e6:>6.0f} MB per CPU s, with nothing behind it: {plain / rate:.1f} times ours",
@@ -405,8 +413,7 @@ def ssh_alone(folder: Path, file: Path, times: int) -> float:
 
     from stackward.transports.ssh_settings import CIPHERS
 
-    home = folder / "alone"
-    home.mkdir()
+    home = Path(tempfile.mkdtemp(dir=folder))
     with SshLab(home) as lab:
         vm = lab.start_vm("s-1-VM")
         key = home / "key"
