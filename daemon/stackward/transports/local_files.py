@@ -20,7 +20,8 @@ _PACKED = ".gz"
 _GZIP_ALONE = 31  # zlib's word for: a gzip header, and nothing else
 _DATE = re.compile(r"[-.]\d{4}[-.:_T\d]*")
 _PART = re.compile(r"\d+|\D+")
-_PLAIN_WORDS = {**os.environ, "LC_ALL": "C"}  # for what other programs say
+# For another program, which must speak plainly and needs nothing else that may stand in ours.
+_ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
 
 
 class LogFile:
@@ -266,7 +267,7 @@ def _times(names: list[str]) -> list[tuple[int, int]]:
     command = ["stat", "-L", "-c", "%.9W %.9Y", "--", *names]
     try:
         told = subprocess.run(  # noqa: S603  no shell, and names stand behind `--`
-            command, capture_output=True, text=True, timeout=5, check=True, env=_PLAIN_WORDS
+            command, capture_output=True, text=True, timeout=5, check=True, env=_ENVIRONMENT
         ).stdout
         times = [
             (int(born), int(written))
