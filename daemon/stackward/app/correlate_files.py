@@ -79,10 +79,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The outcome, and of which VM."""
+    """The outcome, of which VM, and what makes it doubtful."""
 
     vm: str
     correlation: Correlation
+    notes: tuple[str, ...] = ()
 
 
 @cache
@@ -114,7 +115,8 @@ def correlate_files(files: Sequence[str], asked: Asked) -> Found:
         logs={log.name: log} if log is not None else {},
         clock_offset=asked.vm_offset,
     )
-    return Found(name, decide(scene))
+    notes = (*_other_names(asked.vm, learned), *_apart(told, asked.vm_offset, side.spoke))
+    return Found(name, decide(scene), notes)
 
 
 def _sorted(files: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -202,13 +204,17 @@ def _directory(name: str, asked: Asked, rows: Iterable[tuple[str, str]]) -> Dire
 
 
 class _ManagementSide:
-    """What the management servers say of the VM. `log` None: no file of theirs was given."""
+    """What the management servers say of the VM. `log` None: no file of theirs was given.
+
+    `spoke` is from when to when they said anything, on our clock.
+    """
 
     def __init__(
         self, name: str, asked: Asked, learned: _Learned, told: Sequence[Sighting]
     ) -> None:
         self.timeline = Timeline()
         self.log: ManagementLog | None = None
+        self.spoke: tuple[datetime, datetime] | None = None
         rows = {**learned.rows, **dict.fromkeys(_agent_rows(told), name)}
         self._directory = _directory(name, asked, rows.items())
         self._asked = asked
@@ -264,7 +270,10 @@ class _ManagementSide:
             except ValueError:
                 continue
             if _TIMES[0] < at < _TIMES[1]:
-                self._fold(at, spoke_at=self._true(at))
+                true = self._true(at)
+                first, last = self.spoke or (true, true)
+                self.spoke = min(first, true), max(last, true)
+                self._fold(at, spoke_at=true)
 
     def _true(self, at: datetime) -> datetime:
         return at.astimezone(UTC) - self._asked.management_offset
@@ -305,3 +314,32 @@ def _end(lines: Sequence[LogLine], log: ManagementLog | None) -> datetime:
     if log is not None and log.spoke_in:
         end = min(end, max(log.spoke_in[-1], end - AFTER_TROUBLE))
     return end
+
+
+# --- what makes it doubtful ----------------------------------------------------------------------
+
+
+def _other_names(vm: str | None, learned: _Learned) -> Iterator[str]:
+    """The VM that was asked for is not that of the logs."""
+    for whose, names in (("VM's", learned.own), ("server's", learned.others)):
+        if vm is not None and names and vm not in names:
+            known = ", ".join(name for name, _ in names.most_common(3))
+            yield f"no line of the {whose} log names {vm}; it names {known}"
+
+
+def _apart(
+    told: Sequence[Sighting], offset: timedelta, spoke: tuple[datetime, datetime] | None
+) -> Iterator[str]:
+    """Nothing that the VM tells is near the time of the server's log."""
+    own = sorted(one.logged_at - offset for one in told if one.logged_at is not None)
+    if not own or spoke is None:
+        return
+    if own[-1] < spoke[0] - AFTER_TROUBLE or own[0] > spoke[1] + AFTER_TROUBLE:
+        yield (
+            f"the VM tells of {_span(own[0], own[-1])} and the server of {_span(*spoke)} (UTC):"
+            " no time in common; is --time-zone right, or an offset?"
+        )
+
+
+def _span(first: datetime, last: datetime) -> str:
+    return f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"

@@ -366,7 +366,20 @@ def _is_trace_of(held: Record, text: str) -> bool:
 
 _CHECK_LINE = re.compile(r"(?:Good|ERROR|WARNING): |={5,}$|Tests Complete\.|First DNS server is ")
 _LOGGER_OF_MANAGEMENT = re.compile(r"\[[a-z]\.[a-z0-9]\.|\[o\.a\.c|\[c\.c\.")
-_LOGGER_OF_HOST = re.compile(r"\[(?:kvm|hypervisor\.kvm|resource\.wrapper|cloud\.hypervisor)\.")
+_MACHINES = (
+    (
+        LogSource.HOST_AGENT,
+        re.compile(r"\[(?:kvm|hypervisor\.kvm|resource\.wrapper|cloud\.hypervisor)\."),
+    ),
+    (
+        LogSource.CLOUD,
+        re.compile(
+            r"SecondaryStorage\w*\]|\[storage\.resource\.|\[storage\.template\.\w*(?:Down|Up)load"
+            r"|\[(?:\w+\.)?consoleproxy\."
+        ),
+    ),
+)
+_AGENTS = (LogSource.CLOUD, LogSource.HOST_AGENT)
 _ROLES = (
     (LogRole.SSVM, re.compile(r"\bs-\d+-\w+ |type=secstorage|SecondaryStorage|\[storage\.")),
     (
@@ -378,13 +391,26 @@ _ROLES = (
 
 
 def guess_source(lines: Iterable[str]) -> LogSource:
-    """Which log it most looks like; a system VM's, if like none."""
-    votes = Counter(found for line in lines if (found := _source_of(line)) is not None)
+    """Which log it most looks like; a system VM's, if like none.
+
+    Agents of hosts and of system VMs write alike. Where a logger stands that only one of them has,
+    it decides; else a `logid` does, which is a host's as the agents are shipped.
+    """
+    votes, machines = Counter[LogSource](), Counter[LogSource]()
+    for line in lines:
+        found = _source_of(line)
+        if found is not None:
+            votes[found] += 1
+        if found in _AGENTS:
+            machines.update(machine for machine, mark in _MACHINES if mark.search(line))
     if not votes:
         return LogSource.CLOUD
-    if LogSource.CLOUD in votes and LogSource.HOST_AGENT in votes:
-        return LogSource.HOST_AGENT
-    return votes.most_common(1)[0][0]
+    source = votes.most_common(1)[0][0]
+    if source not in _AGENTS:
+        return source
+    if machines:
+        return machines.most_common(1)[0][0]
+    return LogSource.HOST_AGENT if LogSource.HOST_AGENT in votes else LogSource.CLOUD
 
 
 def guess_role(lines: Iterable[str]) -> LogRole | None:
@@ -399,9 +425,7 @@ def _source_of(line: str) -> LogSource | None:
             return LogSource.JOURNAL if _JOURNAL_ISO.match(line) else LogSource.CLOUD
         if _LOGGER_OF_MANAGEMENT.search(line):
             return LogSource.MANAGEMENT
-        if "(logid:" in line or _LOGGER_OF_HOST.search(line):
-            return LogSource.HOST_AGENT
-        return LogSource.CLOUD
+        return LogSource.HOST_AGENT if "(logid:" in line else LogSource.CLOUD
     if _CHECK_LINE.match(line):
         return LogSource.SSVM_CHECK
     record = read_head(line, _place(0), datetime(2000, 1, 1, tzinfo=UTC))

@@ -163,3 +163,18 @@ def test_a_log_that_names_nobody_is_joined_by_the_row_of_its_agent(tmp_path):
     found = correlate_files(files, Asked())
     assert found.vm == "the VM"
     assert {line.origin.value for line in found.correlation.timeline} == {"vm", "management-server"}
+
+
+def test_a_name_that_no_log_knows_is_noted(tmp_path):
+    files = write(tmp_path, "network")
+    assert correlate_files(files, Asked(vm="s-12-VM")).notes == ()
+    (note,) = correlate_files(files, Asked(vm="s-99-VM")).notes
+    assert "s-99-VM" in note
+    assert "s-12-VM" in note
+
+
+def test_logs_of_different_times_are_noted(tmp_path):
+    files = write(tmp_path, "network", zone="Asia/Kolkata")
+    assert correlate_files(files, Asked(zone=ZoneInfo("Asia/Kolkata"))).notes == ()
+    (note,) = correlate_files(files, Asked()).notes
+    assert "--time-zone" in note

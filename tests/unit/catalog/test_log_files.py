@@ -24,6 +24,9 @@ NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
 OLD = "2024-05-04 10:00:00,100 WARN  [c.c.c.X] (Work-1:ctx-0a job-402/job-625 ctx-1) (logid:0a1b) m"
 NEW = "2025-05-04 10:00:00,100 WARN  [c.c.c.X] (Work-1:[ctx-0a, job-402]) (logid:0a1b) m"
 HOST = "2024-05-04 10:00:00,100 INFO  [cloud.agent.Agent] (main:null) (logid:) m"
+OF_SSVM = HOST.replace("cloud.agent.Agent", "storage.resource.NfsSecondaryStorageResource")
+OF_CPVM = HOST.replace("cloud.agent.Agent", "cloud.consoleproxy.ConsoleProxy")
+OF_HOST = HOST.replace("cloud.agent.Agent", "kvm.resource.LibvirtConnection")
 VM = "2024-05-04 10:00:00,100 ERROR [cloud.agent.Agent] (main:null) m"
 CHECK = "Good: Can ping DNS server"
 SHELL = "Tue May  7 08:00:01 UTC 2024 Executing cloud-early-config"
@@ -141,6 +144,9 @@ def test_each_line_of_the_check_script_is_a_record():
         ([NEW], LogSource.MANAGEMENT),
         ([HOST], LogSource.HOST_AGENT),
         ([VM, VM, HOST], LogSource.HOST_AGENT),
+        ([HOST, OF_SSVM], LogSource.CLOUD),
+        ([HOST, OF_CPVM], LogSource.CLOUD),
+        ([VM, OF_HOST], LogSource.HOST_AGENT),
         ([SHELL, VM, VM], LogSource.CLOUD),
         ([SHELL], LogSource.BOOT),
         ([UNIT], LogSource.JOURNAL),
