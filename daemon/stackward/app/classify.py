@@ -41,6 +41,8 @@ GUESS_LINES = 400
 SHORT_BYTES = 4 << 20
 # Of the first block: more of these than that is no text.
 ODD_SHARE_MAX = 0.1
+# A journal is read as that of the machine whose programs speak in it.
+_JOURNALS = frozenset({LogSource.HOST_AGENT, LogSource.MANAGEMENT})
 _GZIP = b"\x1f\x8b"
 _ODD = bytes(set(range(32)) - set(b"\x00\t\n\x0b\x0c\r\x1b")) + b"\x7f"
 
@@ -113,7 +115,9 @@ class Classifier:
         """The same, of what is open already."""
         first = _first_block(stream, file)
         beginning = first_lines(first)
-        source = source or guess_source(beginning)
+        guessed = guess_source(beginning)
+        if source is None or (source is LogSource.JOURNAL and guessed in _JOURNALS):
+            source = guessed
         if role is None and source in VM_SOURCES:
             role = guess_role(beginning)
         sieve, assembler = self._sieve(source, role, written_at)

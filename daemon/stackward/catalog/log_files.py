@@ -20,7 +20,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 
-from stackward.catalog.records import LogFormat, Record, RecordLimits, read_head
+from stackward.catalog.records import (
+    CONSOLE_LINE,
+    LogFormat,
+    Record,
+    RecordLimits,
+    read_head,
+)
 from stackward.catalog.signatures import LogRole
 from stackward.model.guest import LogPosition
 
@@ -133,6 +139,15 @@ def _read_dated(
             logger=found["logger"],
             message=found["message"],
         )
+    found = CONSOLE_LINE.match(line)
+    if found is not None:
+        return Record(
+            line_start=place,
+            format=LogFormat.LOG4J1,
+            level=found[1],
+            logger=found[2],
+            message=found[3],
+        )
     found = _JOURNAL_ISO.match(line)
     if found is None:
         return None
@@ -196,6 +211,7 @@ def _iso(text: str) -> datetime | None:
 @dataclass(slots=True)
 class _Open:
     record: Record
+    writer: str  # in the journal: the program and its process
     trace: list[str] = field(default_factory=list)
     trace_bytes: int = 0
     dropped: int = 0
@@ -240,7 +256,7 @@ class FileAssembler:
             self._join(text)
             return None
         ended = self._close()
-        self._open = _Open(record)
+        self._open = _Open(record, _writer(text))
         return ended
 
     def end(self) -> Record | None:
@@ -307,20 +323,20 @@ class FileAssembler:
             return None
         record = self._read(text, self.number)
         if record is not None:
-            return None if self._goes_on(record) else record
+            return None if self._goes_on(record, text) else record
         if self._source is LogSource.MANAGEMENT or _TRACE.match(text):
             return None
         joins = self._open is not None and self._open.record.format in _JOINED_FORMATS
         return None if joins else self._plain(text)
 
-    def _goes_on(self, record: Record) -> bool:
+    def _goes_on(self, record: Record, text: str) -> bool:
         """Each line of a trace is a line of its own in the journal."""
         held = self._open
         return (
             held is not None
             and _may_go_on(record)
             and held.record.format is LogFormat.JOURNAL
-            and held.record.logger == record.logger
+            and held.writer == _writer(text)
             and _is_trace_of(held.record, record.message)
         )
 
@@ -345,6 +361,11 @@ class FileAssembler:
             held.trace_bytes += len(text)
         else:
             held.dropped += 1
+
+
+def _writer(line: str) -> str:
+    """Who wrote a line of the journal: `java[211]`. What log4j wrote there has a logger instead."""
+    return line.partition(": ")[0].rpartition(" ")[2]
 
 
 def _may_go_on(record: Record) -> bool:
@@ -421,8 +442,10 @@ def guess_role(lines: Iterable[str]) -> LogRole | None:
 
 def _source_of(line: str) -> LogSource | None:
     if line[:1].isdigit():
+        if _JOURNAL_ISO.match(line):
+            return LogSource.JOURNAL
         if _LOG4J.match(line) is None:
-            return LogSource.JOURNAL if _JOURNAL_ISO.match(line) else LogSource.CLOUD
+            return LogSource.CLOUD if _PYTHON.match(line) or CONSOLE_LINE.match(line) else None
         if _LOGGER_OF_MANAGEMENT.search(line):
             return LogSource.MANAGEMENT
         return LogSource.HOST_AGENT if "(logid:" in line else LogSource.CLOUD

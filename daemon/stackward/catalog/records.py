@@ -75,8 +75,8 @@ _LOG4J = re.compile(
     r"\[([^\]]*)\] \((.*?)\)(?: |$)(?:\(logid:[^)]*\) )?(.*)",
     re.DOTALL,
 )
-# The agent's console appender (log4j-cloud.xml, CONSOLE), as it arrives in the journal.
-_CONSOLE = re.compile(
+# The agent's console appender (log4j-cloud.xml, CONSOLE): level, class and message.
+CONSOLE_LINE = re.compile(
     r"\d\d:\d\d:\d\d,\d{3} +(TRACE|DEBUG|INFO|WARN|ERROR|FATAL) +([\w$.]+):(?:\d+|\?) - (.*)",
     re.DOTALL,
 )
@@ -183,7 +183,7 @@ def _read_journal(line: str, line_start: LogPosition, read_at: datetime) -> Reco
         logger=found["program"],
         message=found["text"],
     )
-    console = _CONSOLE.match(record.message)
+    console = CONSOLE_LINE.match(record.message)
     if console is None:
         return record
     return record._replace(level=console[1], logger=console[2], message=console[3])

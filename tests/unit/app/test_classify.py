@@ -70,6 +70,15 @@ def test_a_packed_log_is_read_like_a_plain_one(tmp_path):
     assert [each.line for each in CLASSIFIER.events(str(packed))] == plain
 
 
+def test_a_journal_is_that_of_the_machine_that_speaks_in_it():
+    hosts = (
+        "Feb 19 12:01:08 kvm2 java[9465]: WARN  [kvm.resource.KVMHAMonitor] (Thread-1:) (logid:) "
+        "Write heartbeat for pool [6f0c] failed: timeout; try: 4 of 5."
+    )
+    for source in (None, LogSource.JOURNAL):
+        assert read(hosts, source) == {1: "storage_failure"}
+
+
 def test_what_is_benign_is_told_only_when_asked_for():
     assert read(KEYSTORE) == {}
     every = Classifier(with_benign=True).events_in(io.BytesIO(KEYSTORE.encode()), "x", NOW)

@@ -128,6 +128,23 @@ def test_a_trace_is_joined_in_the_journal_too_where_each_line_has_a_head():
     assert record.trace == ("\tat a.B(B.java:1)", "Caused by: java.lang.Y")
 
 
+def test_an_exception_goes_with_what_log4j_told_the_journal_before_it():
+    for told in ("08:00:01,123 ERROR Agent:1 - m", "ERROR [cloud.agent.Agent] (main:) m"):
+        (record,) = records([f"{RUN}{told}", f"{RUN}java.lang.X: y", f"{RUN}\tat a.B(B.java:1)"])
+        assert record.message == "m"
+        assert record.trace == ("java.lang.X: y", "\tat a.B(B.java:1)")
+        other = RUN.replace("[7]", "[8]")
+        assert len(records([f"{RUN}{told}", f"{other}java.lang.X: y"])) == 2
+
+
+def test_the_console_appender_alone_is_read():
+    first, second = records(
+        ["08:00:01,123  INFO Agent:1 - a", "08:00:01,124 ERROR Agent:? - b", "java.lang.X: y"]
+    )
+    assert (first.level, first.logger, first.message) == ("INFO", "Agent", "a")
+    assert (second.level, second.trace) == ("ERROR", ("java.lang.X: y",))
+
+
 def test_what_another_program_says_is_not_joined():
     assert len(records([f"{RUN}Exception in thread", UNIT, f"{RUN}java.lang.X: y"])) == 3
 
@@ -152,6 +169,8 @@ def test_each_line_of_the_check_script_is_a_record():
         ([UNIT], LogSource.JOURNAL),
         (["[   41.000000] Kernel panic"], LogSource.JOURNAL),
         (["=====", CHECK], LogSource.SSVM_CHECK),
+        (["2024/03/04 10:00:00 socat[7] E x", CHECK], LogSource.SSVM_CHECK),
+        (["08:00:01,123  INFO Agent:1 - a"], LogSource.CLOUD),
         (["May 07 08:00:01 ms1 java[7]: WARN  [c.c.x.Y] (t:) m"], LogSource.MANAGEMENT),
         (["nothing known"], LogSource.CLOUD),
         ([], LogSource.CLOUD),
