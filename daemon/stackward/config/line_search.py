@@ -26,7 +26,7 @@ import re2
 from stackward.catalog.log_lines import LINE_FORMATS
 from stackward.catalog.records import LogFormat
 from stackward.catalog.signatures import Marks
-from stackward.config.needles import Needle, needles
+from stackward.config.needles import LETTERS_ENOUGH, Needle, Needles, needles
 from stackward.config.shapes import shapes_of
 
 # What follows a head is the message. With `^`: the line is the message, or the line of a trace.
@@ -49,6 +49,7 @@ _SETS = {name: f"[{inner}]" for name, inner in _IN_CLASS.items()} | {
     r"\D": r"[^\d\n]",
 }
 _FLAGS = hyperscan.HS_FLAG_MULTILINE
+LETTERS_RARE = 12  # shorter words stand in many lines
 SHAPES_MEMORY_BYTES = 64 << 20
 
 
@@ -266,19 +267,29 @@ def _by_re2(wanted: Wanted) -> Locate:
 
 def _ways(wanted: Wanted) -> Iterator[Way]:
     """How to look for it in raw lines: the best way first, then ever looser ones."""
-    expression = wanted.message or wanted.cause or ""
+    both = needles(wanted.message or ""), needles(wanted.cause or "")
     if wanted.message and wanted.formats == _SHELL_ONLY:
         yield _DAYS
-    elif words := needles(expression):
-        yield tuple(map(_word, sorted(words)))
+    elif known := [words for words in both if words]:
+        # Both have to hit, so one is looked for.
+        best = min(known, key=_hardness)
+        yield tuple(sorted({*map(_word, best)}))
+    expression = wanted.message or wanted.cause or ""
     yield (f"(?:{_loosen(expression, _AFTER_HEAD)}){_LINE_END}",)
     bare = _loosen(expression, "")
     yield (f"(?:{bare}){_LINE_END}",)
     yield (f"(?:{_without_counts(bare)}){_LINE_END}",)
 
 
+def _hardness(words: Needles) -> tuple[int, int]:
+    """The less, the better to look for: no word that many lines hold, and then few words."""
+    return -min(LETTERS_RARE, *(len(needle.text) for needle in words)), len(words)
+
+
 def _word(needle: Needle) -> str:
-    text = "".join(each if each.isalnum() else f"\\x{ord(each):02x}" for each in needle.text)
+    """Its beginning: many words have one in common, and then there are fewer to look for."""
+    letters = needle.text[:LETTERS_ENOUGH]
+    text = "".join(each if each.isalnum() else f"\\x{ord(each):02x}" for each in letters)
     return f"(?i){text}" if needle.any_case else text
 
 

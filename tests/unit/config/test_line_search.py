@@ -49,6 +49,20 @@ def test_a_word_that_every_hit_holds_is_looked_for_wherever_it_stands():
     assert not found("^Unable|cannot mount", HEAD + b"cannot moun")
 
 
+def test_of_message_and_cause_that_is_looked_for_which_fewer_lines_hold():
+    search = LineSearch([Wanted("^(Failed|Unable) to", "No space left on device")])
+    assert search.find(b"Unable to\n\tat x: No space left on device\n") == {41: {0}}
+    search = LineSearch([Wanted("^Unable to create a volume", "Error|Exception")])
+    assert search.find(b"Unable to create a volume\nError\n") == {26: {0}}
+
+
+def test_long_words_that_begin_alike_are_looked_for_as_one():
+    search = LineSearch(
+        [Wanted("Unable to create pool", None), Wanted("Unable to create vif", None)]
+    )
+    assert search.find(b"x Unable to create pool\n") == {24: {0, 1}}
+
+
 def test_groups_in_groups_without_end_are_read_as_they_are():
     assert found("(" * 900 + "abcd" + ")" * 900, HEAD + b"abcd")
 
