@@ -92,6 +92,8 @@ _UNDATED = re.compile(
 _TRACE = re.compile(
     r"\s|Caused by: |Suppressed: |\.\.\. \d+ |[a-z]\w*(?:\.[a-z]\w*)+\.[A-Z][\w$]*(?:[:;\s]|$)"
 )
+# Java's own words and the agent's on standard error: no part of what log4j told.
+_UNCAUGHT = ('Exception in thread "', "Unable to start agent: ")
 _JOINED_FORMATS = frozenset({LogFormat.LOG4J1, LogFormat.LOG4J2, LogFormat.PYTHON})
 
 
@@ -326,8 +328,9 @@ class FileAssembler:
             return None if self._goes_on(record, text) else record
         if self._source is LogSource.MANAGEMENT or _TRACE.match(text):
             return None
-        joins = self._open is not None and self._open.record.format in _JOINED_FORMATS
-        return None if joins else self._plain(text)
+        held = self._open
+        joins = held is not None and held.record.format in _JOINED_FORMATS
+        return None if joins and not text.startswith(_UNCAUGHT) else self._plain(text)
 
     def _goes_on(self, record: Record, text: str) -> bool:
         """Each line of a trace is a line of its own in the journal."""
@@ -401,6 +404,7 @@ _MACHINES = (
     ),
 )
 _AGENTS = (LogSource.CLOUD, LogSource.HOST_AGENT)
+_SPEAKERS = (LogSource.MANAGEMENT, LogSource.HOST_AGENT)
 _ROLES = (
     (LogRole.SSVM, re.compile(r"\bs-\d+-\w+ |type=secstorage|SecondaryStorage|\[storage\.")),
     (
@@ -427,6 +431,9 @@ def guess_source(lines: Iterable[str]) -> LogSource:
     if not votes:
         return LogSource.CLOUD
     source = votes.most_common(1)[0][0]
+    speakers = [each for each, _ in votes.most_common() if each in _SPEAKERS]
+    if source is LogSource.JOURNAL and speakers:
+        source = speakers[0]  # of a journal most lines are traces and systemd's
     if source not in _AGENTS:
         return source
     if machines:
