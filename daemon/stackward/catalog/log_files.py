@@ -89,6 +89,7 @@ _UNDATED = re.compile(
     r"(?:\(logid:(?P<log_id>[^)]*)\)(?: |$))?(?P<message>.*)",
     re.DOTALL,
 )
+_OF_LOG4J = re.compile(r"log4j:(WARN|ERROR) (.*)", re.DOTALL)  # what log4j says of itself
 _TRACE = re.compile(
     r"\s|Caused by: |Suppressed: |\.\.\. \d+ |[a-z]\w*(?:\.[a-z]\w*)+\.[A-Z][\w$]*(?:[:;\s]|$)"
 )
@@ -181,7 +182,8 @@ def _unwrapped(record: Record | None) -> Record | None:
         return record._replace(message=_KERNEL_STAMP.sub("", record.message, count=1))
     found = _UNDATED.match(record.message)
     if found is None:
-        return record
+        found = _OF_LOG4J.match(record.message)
+        return record if found is None else record._replace(level=found[1], message=found[2])
     job = _JOB.search(found["thread"])
     return record._replace(
         level=found["level"],

@@ -137,6 +137,22 @@ def test_an_exception_goes_with_what_log4j_told_the_journal_before_it():
         assert len(records([f"{RUN}{told}", f"{other}java.lang.X: y"])) == 2
 
 
+def test_what_log4j_says_of_itself_has_a_level():
+    lost, cause = "log4j:ERROR Failed to flush writer,", "java.io.IOException: x"
+    (record,) = records([f"{RUN}{lost}", f"{RUN}{cause}"])
+    assert (record.level, record.message) == ("ERROR", "Failed to flush writer,")
+    assert record.trace == (cause,)
+
+
+@pytest.mark.parametrize(
+    "said", ['Exception in thread "a" java.lang.X: y', "Unable to start agent: z"]
+)
+def test_what_java_says_itself_is_no_trace_of_a_record_before(said):
+    first, second = records([VM, said, "\tat a.B(B.java:1)"])
+    assert first.trace == ()
+    assert (second.format, second.message) == (LogFormat.PLAIN, said)
+
+
 def test_the_console_appender_alone_is_read():
     first, second = records(
         ["08:00:01,123  INFO Agent:1 - a", "08:00:01,124 ERROR Agent:? - b", "java.lang.X: y"]
