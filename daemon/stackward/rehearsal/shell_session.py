@@ -48,6 +48,10 @@ class _Process(asyncio.SubprocessProtocol):
         self._session.hold_input(is_full=True)
 
     def resume_writing(self) -> None:
+        # Not at once: what is written to a pipe in this call is lost if the pipe is closed in it, too.
+        asyncio.get_running_loop().call_soon(self._let_in)
+
+    def _let_in(self) -> None:
         self._session.hold_input(is_full=False)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -170,9 +170,10 @@ async def test_output_is_held_up_when_nobody_reads(cloud):
 
 async def test_input_goes_through_and_the_exit_status_comes_back(cloud):
     async with inside(cloud, "s-1-VM") as connection:
-        async with asyncio.timeout(DEADLINE):
-            done = await connection.run("wc -c; exit 7", input="x" * 300_000)
-    assert (str(done.stdout).split(), done.exit_status) == (["300000"], 7)
+        for _ in range(60):  # what is lost when the pipe is full at the end is lost seldom
+            async with asyncio.timeout(DEADLINE):
+                done = await connection.run("wc -c; exit 7", input="x" * 300_000)
+            assert (str(done.stdout).split(), done.exit_status) == (["300000"], 7)
 
 
 async def test_a_reboot_breaks_the_connection_and_changes_the_boot_id(cloud):
