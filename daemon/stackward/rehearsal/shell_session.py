@@ -48,7 +48,7 @@ class _Process(asyncio.SubprocessProtocol):
         self._session.hold_input(is_full=True)
 
     def resume_writing(self) -> None:
-        # Not at once: what is written to a pipe in this call is lost if the pipe is closed in it, too.
+        # Not at once: of a pipe that is closed in this call, what was written in it too is lost.
         asyncio.get_running_loop().call_soon(self._let_in)
 
     def _let_in(self) -> None:
