@@ -51,7 +51,6 @@ NAMELESS = "the VM"  # no file says its name, nor that of another
 AFTER_TROUBLE = timedelta(minutes=5)
 _VM = TargetId("the VM")
 _EPOCH = datetime.fromtimestamp(0, UTC)
-_LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 # What a line says beyond these is no time, and there is room on both sides to reckon with.
 _TIMES = (datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC))
 _STAMP = re.compile(rb"^(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d),\d{3} ", re.MULTILINE)
@@ -115,7 +114,10 @@ def correlate_files(files: Sequence[str], asked: Asked) -> Found:
         logs={log.name: log} if log is not None else {},
         clock_offset=asked.vm_offset,
     )
-    notes = (*_other_names(asked.vm, learned), *_apart(told, asked.vm_offset, side.spoke))
+    notes = (
+        *_other_names(asked.vm, learned),
+        *_apart(learned.own_times, asked.vm_offset, side.spoke),
+    )
     return Found(name, decide(scene), notes)
 
 
@@ -141,9 +143,13 @@ def _sorted(files: Sequence[str]) -> tuple[list[str], list[str]]:
 
 @dataclass(slots=True)
 class _Learned:
-    """Names of system VMs in the VM's own logs and in the server's, and rows of `host`."""
+    """Names of system VMs in the VM's own logs and in the server's, and rows of `host`.
+
+    `own_times` are first and last ones in blocks of the VM's logs, on its clock.
+    """
 
     own: Counter[str] = field(default_factory=Counter)
+    own_times: list[datetime] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     rows: dict[str, str] = field(default_factory=dict)
 
@@ -156,6 +162,9 @@ def _learned(management: Sequence[str], own: Sequence[str]) -> _Learned:
             if files is management:
                 for line in lines_that_teach(block):
                     learned.rows.update(taught_in(line))
+            else:
+                stamps = _STAMP.findall(block)
+                learned.own_times += _times_of({*stamps[:1], *stamps[-1:]}, UTC)
     return learned
 
 
@@ -222,7 +231,11 @@ class _ManagementSide:
 
     def read(self, file: str) -> None:
         """Take one log; of a rotated one give the older first."""
-        assembler = FileAssembler(LogSource.MANAGEMENT, read_at=_LATEST, zone=self._asked.zone)
+        assembler = FileAssembler(
+            LogSource.MANAGEMENT,
+            read_at=datetime.fromtimestamp(Path(file).stat().st_mtime, UTC),
+            zone=self._asked.zone,
+        )
         sieve = Sieve(self._signatures, None, assembler, crash)
         joiner, lines, size = Joiner(SERVER, self._directory), 0, 0
         for block in whole_lines(file):
@@ -264,16 +277,11 @@ class _ManagementSide:
         stamps = _STAMP.findall(block)
         minutes = {stamp[:16]: stamp for stamp in reversed(stamps)}  # the first of each
         ends = {stamp[:16]: stamp for stamp in stamps}
-        for stamp in sorted({*minutes.values(), *ends.values()}):
-            try:
-                at = datetime.fromisoformat(stamp.decode()).replace(tzinfo=self._asked.zone)
-            except ValueError:
-                continue
-            if _TIMES[0] < at < _TIMES[1]:
-                true = self._true(at)
-                first, last = self.spoke or (true, true)
-                self.spoke = min(first, true), max(last, true)
-                self._fold(at, spoke_at=true)
+        for at in _times_of({*minutes.values(), *ends.values()}, self._asked.zone):
+            true = self._true(at)
+            first, last = self.spoke or (true, true)
+            self.spoke = min(first, true), max(last, true)
+            self._fold(at, spoke_at=true)
 
     def _true(self, at: datetime) -> datetime:
         return at.astimezone(UTC) - self._asked.management_offset
@@ -297,6 +305,17 @@ def _timely(said: _Said) -> _Said:
     if said.logged_at is None or _TIMES[0] < said.logged_at < _TIMES[1]:
         return said
     return said._replace(logged_at=None)
+
+
+def _times_of(stamps: Iterable[bytes], zone: tzinfo) -> Iterator[datetime]:
+    """What these stamps say, in their order; those that cannot be are left out."""
+    for stamp in sorted(stamps):
+        try:
+            at = datetime.fromisoformat(stamp.decode()).replace(tzinfo=zone)
+        except ValueError:
+            continue
+        if _TIMES[0] < at < _TIMES[1]:
+            yield at
 
 
 def _within(lines: Iterable[LogLine], asked: Asked) -> Iterator[LogLine]:
@@ -328,15 +347,15 @@ def _other_names(vm: str | None, learned: _Learned) -> Iterator[str]:
 
 
 def _apart(
-    told: Sequence[Sighting], offset: timedelta, spoke: tuple[datetime, datetime] | None
+    own_times: Sequence[datetime], offset: timedelta, spoke: tuple[datetime, datetime] | None
 ) -> Iterator[str]:
-    """Nothing that the VM tells is near the time of the server's log."""
-    own = sorted(one.logged_at - offset for one in told if one.logged_at is not None)
-    if not own or spoke is None:
+    """The logs have no time in common."""
+    if not own_times or spoke is None:
         return
-    if own[-1] < spoke[0] - AFTER_TROUBLE or own[0] > spoke[1] + AFTER_TROUBLE:
+    first, last = min(own_times) - offset, max(own_times) - offset
+    if last < spoke[0] - AFTER_TROUBLE or first > spoke[1] + AFTER_TROUBLE:
         yield (
-            f"the VM tells of {_span(own[0], own[-1])} and the server of {_span(*spoke)} (UTC):"
+            f"the VM tells of {_span(first, last)} and the server of {_span(*spoke)} (UTC):"
             " no time in common; is --time-zone right, or an offset?"
         )
 

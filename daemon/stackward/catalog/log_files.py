@@ -331,7 +331,9 @@ class FileAssembler:
         if self._source is LogSource.MANAGEMENT or _TRACE.match(text):
             return None
         held = self._open
-        joins = held is not None and held.record.format in _JOINED_FORMATS
+        joins = held is not None and (
+            held.record.format in _JOINED_FORMATS or held.record.message.startswith(_UNCAUGHT)
+        )
         return None if joins and not text.startswith(_UNCAUGHT) else self._plain(text)
 
     def _goes_on(self, record: Record, text: str) -> bool:
@@ -401,12 +403,18 @@ _MACHINES = (
         LogSource.CLOUD,
         re.compile(
             r"SecondaryStorage\w*\]|\[storage\.resource\.|\[storage\.template\.\w*(?:Down|Up)load"
-            r"|\[(?:\w+\.)?consoleproxy\."
+            r"|\[(?:\w+\.)?consoleproxy\.|^[\w: .+-]{12,36} [svr]-\d+-\w+ \S+: | _run\.sh\["
         ),
     ),
 )
 _AGENTS = (LogSource.CLOUD, LogSource.HOST_AGENT)
+_MANY_MACHINES = (*_AGENTS, LogSource.JOURNAL)
 _SPEAKERS = (LogSource.MANAGEMENT, LogSource.HOST_AGENT)
+_SOURCES = {
+    LogFormat.JOURNAL: LogSource.JOURNAL,
+    LogFormat.KERNEL: LogSource.JOURNAL,
+    LogFormat.SHELL: LogSource.BOOT,
+}
 _ROLES = (
     (LogRole.SSVM, re.compile(r"\bs-\d+-\w+ |type=secstorage|SecondaryStorage|\[storage\.")),
     (
@@ -420,27 +428,28 @@ _ROLES = (
 def guess_source(lines: Iterable[str]) -> LogSource:
     """Which log it most looks like; a system VM's, if like none.
 
-    Agents of hosts and of system VMs write alike. Where a logger stands that only one of them has,
-    it decides; else a `logid` does, which is a host's as the agents are shipped.
+    Agents of hosts and of system VMs write alike. Where something stands that only one of them
+    has, it decides; else a `logid` does, which is a host's as the agents are shipped. A journal is
+    that of the machine whose programs speak in it, though most of its lines are systemd's.
     """
     votes, machines = Counter[LogSource](), Counter[LogSource]()
     for line in lines:
         found = _source_of(line)
-        if found is not None:
-            votes[found] += 1
-        if found in _AGENTS:
+        if found is None:
+            continue
+        votes[found] += 1
+        if found in _MANY_MACHINES:
             machines.update(machine for machine, mark in _MACHINES if mark.search(line))
     if not votes:
         return LogSource.CLOUD
     source = votes.most_common(1)[0][0]
-    speakers = [each for each, _ in votes.most_common() if each in _SPEAKERS]
-    if source is LogSource.JOURNAL and speakers:
-        source = speakers[0]  # of a journal most lines are traces and systemd's
-    if source not in _AGENTS:
-        return source
-    if machines:
-        return machines.most_common(1)[0][0]
-    return LogSource.HOST_AGENT if LogSource.HOST_AGENT in votes else LogSource.CLOUD
+    machine = machines.most_common(1)[0][0] if machines else None
+    if source is LogSource.JOURNAL:
+        speakers = [each for each, _ in votes.most_common() if each in _SPEAKERS]
+        return speakers[0] if speakers and machine is not LogSource.CLOUD else source
+    if source in _AGENTS:
+        return machine or (LogSource.HOST_AGENT if LogSource.HOST_AGENT in votes else source)
+    return source
 
 
 def guess_role(lines: Iterable[str]) -> LogRole | None:
@@ -450,20 +459,16 @@ def guess_role(lines: Iterable[str]) -> LogRole | None:
 
 
 def _source_of(line: str) -> LogSource | None:
-    if line[:1].isdigit():
-        if _JOURNAL_ISO.match(line):
-            return LogSource.JOURNAL
-        if _LOG4J.match(line) is None:
-            return LogSource.CLOUD if _PYTHON.match(line) or CONSOLE_LINE.match(line) else None
+    if _LOG4J.match(line):
         if _LOGGER_OF_MANAGEMENT.search(line):
             return LogSource.MANAGEMENT
         return LogSource.HOST_AGENT if "(logid:" in line else LogSource.CLOUD
     if _CHECK_LINE.match(line):
         return LogSource.SSVM_CHECK
-    record = read_head(line, _place(0), datetime(2000, 1, 1, tzinfo=UTC))
+    record = read_line(line, 0, LogSource.CLOUD, read_at=datetime(2000, 1, 1, tzinfo=UTC))
     if record is None:
         return None
-    if _UNDATED.match(record.message):
-        is_managements = _LOGGER_OF_MANAGEMENT.search(record.message)
+    if record.format is LogFormat.JOURNAL and record.thread is not None:
+        is_managements = _LOGGER_OF_MANAGEMENT.search(line)
         return LogSource.MANAGEMENT if is_managements else LogSource.HOST_AGENT
-    return LogSource.BOOT if record.format is LogFormat.SHELL else LogSource.JOURNAL
+    return _SOURCES.get(record.format, LogSource.CLOUD)

@@ -26,7 +26,7 @@ _NEEDLES = frozenset(
 _CORE = (
     r"(?:passw(?:or)?d|passphrase|passcode|secret|credential|encryptor|signature|jsessionid|"
     r"(?:api|secret|private|access|encrypt|encryption|auth|ssh|session)[_.\-]?key|[_.\-]token|"
-    r"(?:auth|access|session|extra)[ _.\-]?token|(?<![\w.\-])tokens?(?![\w.\-]))"
+    r"(?:auth|access|session|extra)[ _.\-]?token|(?<![A-Za-z_.\-])tokens?(?![\w.\-]))"
 )
 _NAME_TAIL = r"[\w.\-]{0,40}+"
 # A value ends at white space, a quote, or at what separates one field from the next.
@@ -44,14 +44,19 @@ class _Rule:
 
 
 _RULES = (
-    _Rule(  # a private key, also one whose end was cut off
-        frozenset({"private key-----"}),
+    _Rule(  # a private key, also one whose end was cut off; keystore-cert-import has ~ for blanks
+        frozenset({"private key-----", "private~key-----"}),
         re.compile(
-            r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----"
-            r"(?:(?!-----END ).)*+(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----)?",
+            r"-----BEGIN[ ~][A-Z0-9 ~]{0,40}PRIVATE[ ~]KEY-----"
+            r"(?:(?!-----END[ ~]).)*+(?:-----END[ ~][A-Z0-9 ~]{0,40}PRIVATE[ ~]KEY-----)?",
             re.DOTALL,
         ),
         MASK,
+    ),
+    _Rule(  # keystore-setup: properties, keystore, its password, days, request
+        frozenset({"keystore-setup"}),
+        re.compile(rf"(keystore-setup ++\S++ ++\S++ ++){_NEW}\S++"),
+        rf"\1{MASK}",
     ),
     _Rule(  # scheme://user:password@host
         frozenset({"://"}), re.compile(r"(?<=://)[^\s/@:]{0,256}+:[^\s/@]{1,256}+@"), f"{MASK}@"

@@ -1,6 +1,8 @@
 """Two files, one question: whose logs they are, on whose clock, and where the fault lies."""
 
 import gzip
+import os
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -178,3 +180,27 @@ def test_logs_of_different_times_are_noted(tmp_path):
     assert correlate_files(files, Asked(zone=ZoneInfo("Asia/Kolkata"))).notes == ()
     (note,) = correlate_files(files, Asked()).notes
     assert "--time-zone" in note
+
+
+def test_a_quiet_log_has_its_time_in_common_all_the_same(tmp_path):
+    files = write(tmp_path, "network")
+    with Path(files[1]).open("a") as log:
+        log.write("2026-03-02 18:00:00,000 DEBUG [cloud.agent.Agent] (x:null) nothing to tell\n")
+    later = Path(files[0])
+    later.write_text(later.read_text().replace("2026-03-01", "2026-03-02"))
+    assert correlate_files(files, Asked()).notes == ()
+
+
+def test_the_journal_of_a_management_server_is_one_of_its_logs(tmp_path):
+    files = write(tmp_path, "hypervisor-host")
+    log = Path(files[0])
+    journal = re.sub(
+        r"^2026-03-01 (\S+),000 (.*)$",
+        r"Mar  1 \1 ms1 java[77]: \2",
+        log.read_text().replace("[c.c.X]", "[c.c.a.X]"),
+        flags=re.MULTILINE,
+    )
+    log.write_text(journal)
+    moment = datetime(2026, 3, 5, tzinfo=UTC).timestamp()
+    os.utime(log, (moment, moment))
+    assert correlate_files(files, Asked()).correlation.culprit is Culprit.HYPERVISOR

@@ -31,6 +31,8 @@ VM = "2024-05-04 10:00:00,100 ERROR [cloud.agent.Agent] (main:null) m"
 CHECK = "Good: Can ping DNS server"
 SHELL = "Tue May  7 08:00:01 UTC 2024 Executing cloud-early-config"
 UNIT = "May 07 08:00:01 s-12-VM systemd[1]: cloud.service: Succeeded."
+UNDATED = "May 07 08:00:01 kvm1 java[7]: INFO  [cloud.agent.Agent] (main:) (logid:) m"
+OF_SERVER = "May 07 08:00:01 ms1 java[7]: INFO  [c.c.a.m.X] (main:) (logid:) m"
 RUN = "May 07 08:00:01 s-12-VM _run.sh[7]: "
 
 
@@ -148,9 +150,10 @@ def test_what_log4j_says_of_itself_has_a_level():
     "said", ['Exception in thread "a" java.lang.X: y', "Unable to start agent: z"]
 )
 def test_what_java_says_itself_is_no_trace_of_a_record_before(said):
-    first, second = records([VM, said, "\tat a.B(B.java:1)"])
+    first, second = records([VM, said, "its second line", "\tat a.B(B.java:1)"])
     assert first.trace == ()
     assert (second.format, second.message) == (LogFormat.PLAIN, said)
+    assert second.trace == ("its second line", "\tat a.B(B.java:1)")
 
 
 def test_the_console_appender_alone_is_read():
@@ -184,6 +187,14 @@ def test_each_line_of_the_check_script_is_a_record():
         ([SHELL], LogSource.BOOT),
         ([UNIT], LogSource.JOURNAL),
         (["[   41.000000] Kernel panic"], LogSource.JOURNAL),
+        ([UNIT.replace("s-12-VM", "ms1")] * 2 + [OF_SERVER], LogSource.MANAGEMENT),
+        ([UNIT.replace("s-12-VM", "kvm1"), UNDATED], LogSource.HOST_AGENT),
+        ([UNIT, UNDATED.replace("kvm1", "s-12-VM")], LogSource.JOURNAL),
+        (
+            [OF_SERVER.replace("May 07 08:00:01", "2024-05-07T08:00:01.123456+00:00")],
+            LogSource.MANAGEMENT,
+        ),
+        ([UNDATED.replace("08:00:01", "08:00:01.123456")], LogSource.HOST_AGENT),
         (["=====", CHECK], LogSource.SSVM_CHECK),
         (["2024/03/04 10:00:00 socat[7] E x", CHECK], LogSource.SSVM_CHECK),
         (["08:00:01,123  INFO Agent:1 - a"], LogSource.CLOUD),
