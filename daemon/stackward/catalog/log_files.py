@@ -25,6 +25,7 @@ from stackward.catalog.records import (
     LogFormat,
     Record,
     RecordLimits,
+    may_begin,
     read_head,
 )
 from stackward.catalog.signatures import LogRole
@@ -105,6 +106,8 @@ def read_line(
 
     `zone` is that of the machine, where it does not write UTC.
     """
+    if not may_begin(line[:3]) and line[:1] != "\x1b":
+        return None
     place = _place(number)
     if source in VM_SOURCES:
         zone = UTC

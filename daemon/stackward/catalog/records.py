@@ -120,7 +120,7 @@ _DAYS_AND_MONTHS = frozenset({"Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun", *
 _UTC_NAMES = frozenset({"UTC", "GMT"})
 
 
-def _may_begin(letters: str) -> bool:
+def may_begin(letters: str) -> bool:
     """False: no record begins with these three."""
     first = letters[:1]
     return first.isdigit() or first == "[" or letters in _DAYS_AND_MONTHS
@@ -308,7 +308,7 @@ class RecordAssembler:
 
     def begins(self, line: bytes) -> bool:
         """True if a record begins with this line, whatever stands before it."""
-        if line[:1] < b"\x80" and not _may_begin(line[:3].decode("ascii", "replace")):
+        if line[:1] < b"\x80" and not may_begin(line[:3].decode("ascii", "replace")):
             return False  # as nearly all lines of traces: most of the work is saved
         return self._read_head(line, 0) is not None
 
@@ -346,7 +346,7 @@ class RecordAssembler:
 
     def _head_of(self, text: str, offset: int) -> Record | None:
         assert self._received_at is not None
-        if _may_begin(text[:3]):
+        if may_begin(text[:3]):
             return read_head(text, self.position(offset), self._received_at)
         return None
 
