@@ -9,7 +9,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache
 from pathlib import Path
@@ -78,11 +78,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The outcome, of which VM, and what makes it doubtful."""
+    """The outcome, and of which VM. Its notes tell also what makes the files doubtful."""
 
     vm: str
     correlation: Correlation
-    notes: tuple[str, ...] = ()
 
 
 @cache
@@ -118,7 +117,8 @@ def correlate_files(files: Sequence[str], asked: Asked) -> Found:
         *_other_names(asked.vm, learned),
         *_apart(learned.own_times, asked.vm_offset, side.spoke),
     )
-    return Found(name, decide(scene), notes)
+    decided = decide(scene)
+    return Found(name, replace(decided, notes=(*notes, *decided.notes)))
 
 
 def _sorted(files: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -343,7 +343,7 @@ def _other_names(vm: str | None, learned: _Learned) -> Iterator[str]:
     for whose, names in (("VM's", learned.own), ("server's", learned.others)):
         if vm is not None and names and vm not in names:
             known = ", ".join(name for name, _ in names.most_common(3))
-            yield f"no line of the {whose} log names {vm}; it names {known}"
+            yield f"No line of the {whose} log names {vm}; it names {known}."
 
 
 def _apart(
@@ -355,8 +355,8 @@ def _apart(
     first, last = min(own_times) - offset, max(own_times) - offset
     if last < spoke[0] - AFTER_TROUBLE or first > spoke[1] + AFTER_TROUBLE:
         yield (
-            f"the VM tells of {_span(first, last)} and the server of {_span(*spoke)} (UTC):"
-            " no time in common; is --time-zone right, or an offset?"
+            f"The VM's log is of {_span(first, last)}, the server's of {_span(*spoke)} (UTC): they"
+            " have no time in common. Is --time-zone right, or an offset?"
         )
 
 

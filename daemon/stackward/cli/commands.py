@@ -147,7 +147,7 @@ def run(
     short_help="Print every mistake in configuration files.",
     epilog=_examples(
         "stackward check-config",
-        "stackward check-config --syntax-only config/*.yaml     # in CI, without the secrets",
+        "stackward check-config --syntax-only config/stackward.yaml  # in CI, without the secrets",
     ),
 )
 def check_config(

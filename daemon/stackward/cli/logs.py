@@ -5,6 +5,7 @@
 import json
 import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -58,7 +59,8 @@ logs.command(short_help="Say where a fault lies, by two logs.", epilog=logs_corr
 Examples:
   stackward logs classify /var/log/cloud.log
   stackward logs classify management-server.log.gz -f json
-  journalctl -u cloud | stackward logs classify - --source journal""",
+  journalctl -u cloud | stackward logs classify - --source journal
+  stackward logs classify cloud.log --patterns my-pack.yaml""",
 )
 def classify(
     files: Annotated[
@@ -68,6 +70,10 @@ def classify(
         Source | None, typer.Option(help="Which log it is; else by what it says.")
     ] = None,
     role: Annotated[Role | None, typer.Option(help="Whose log; else by what it says.")] = None,
+    patterns: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PACK", help="A pack of your own, beside the built-in ones."),
+    ] = None,
     with_benign: Annotated[
         bool, typer.Option("--all", help="Also what sounds bad and is not (benign).")
     ] = False,
@@ -78,13 +84,14 @@ def classify(
 ) -> None:
     """Say which lines of log files are events, and which. Lines that are none are left out.
 
-    Exits 1 if a file could not be read to its end; the others are read all the same.
+    Exits 1 if a file could not be read to its end; the others are read all the same. Exits 2 if a
+    pack holds a mistake. In JSON a line has file, line (from 1), event, severity and fields.
     """
     from stackward.app.classify import Classifier, UnreadableError
     from stackward.catalog.log_files import LogSource
     from stackward.catalog.signatures import LogRole
 
-    classifier = Classifier(with_benign=with_benign)
+    classifier = Classifier(pattern_files=tuple(patterns or ()), with_benign=with_benign)
     log_source = LogSource(source.value) if source else None
     log_role = LogRole(role.value) if role else None
     failed = False

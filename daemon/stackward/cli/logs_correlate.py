@@ -95,8 +95,6 @@ def correlate(
     except NoVmError as error:
         sys.stderr.write(f"stackward: {error}\n")
         raise typer.Exit(Exit.USAGE) from error
-    for note in found.notes:
-        sys.stderr.write(f"stackward: note: {printable(note)}\n")
     told = plain(found.correlation)
     assert isinstance(told, dict)
     if output is Format.JSON:

@@ -381,8 +381,7 @@ def test_no_time_in_a_log_is_too_odd_to_put_it_on_a_time_line(shell, tmp_path, y
     management.write_text(f"{head} Console proxy agent disconnected, proxy: v-13-VM\n" * 2)
     for more in ([], ["--until", "0001-01-01"], ["--management-offset", -3e9, "--vm-offset", 3e9]):
         said = shell("logs", "correlate", management, own, "-f", "json", *more)
-        assert said.code == Exit.DONE
-        assert all(line.startswith("stackward: note: ") for line in said.err.splitlines())
+        assert (said.code, said.err) == (Exit.DONE, "")
     for offset in ("1e11", "-1e11", "1e308", "nan", "inf"):
         assert shell("logs", "correlate", own, "--vm-offset", offset).code == Exit.USAGE
 

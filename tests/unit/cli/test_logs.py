@@ -48,6 +48,25 @@ def test_all_tells_what_is_benign_as_well(monkeypatch, capsys, log):
     ]
 
 
+def test_a_pack_of_ones_own_is_tried_first_and_its_mistakes_are_told(
+    monkeypatch, capsys, log, tmp_path
+):
+    pack = tmp_path / "own.yaml"
+    pack.write_text(
+        "patterns:\n"
+        "  - name: own-ready\n"
+        "    event: agent_exception\n"
+        "    severity: warning\n"
+        "    message: ^Ready command\n"
+        "    samples: {match: [Ready command is processed], near_miss: [Ready]}\n"
+    )
+    assert run(monkeypatch, str(log), "-f", "json", "--patterns", str(pack)) == 0
+    assert json.loads(capsys.readouterr().out)["event"] == "agent_exception"
+    pack.write_text("patterns: [{name: x}]\n")
+    assert run(monkeypatch, str(log), "--patterns", str(pack)) == 2
+    assert f"{pack}:1:" in capsys.readouterr().err
+
+
 def test_people_read_file_line_severity_event_and_text(monkeypatch, capsys, log):
     assert run(monkeypatch, str(log)) == 0
     (line,) = capsys.readouterr().out.splitlines()
