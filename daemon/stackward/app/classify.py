@@ -195,6 +195,14 @@ def whole_lines(file: str) -> Generator[bytes, None, None]:
         raise _unreadable(file, error) from error
 
 
+def last_written(file: str) -> datetime:
+    """When a file was last written. UnreadableError, if it cannot be read."""
+    try:
+        return datetime.fromtimestamp(Path(file).stat().st_mtime, UTC)
+    except OSError as error:
+        raise _unreadable(file, error) from error
+
+
 def first_lines(first: bytes) -> list[str]:
     """So much of a first block as tells what a file is."""
     return first.decode("utf-8", "replace").splitlines()[:GUESS_LINES]

@@ -21,6 +21,7 @@ from stackward.app.classify import (
     UnreadableError,
     crash,
     first_lines,
+    last_written,
     whole_lines,
 )
 from stackward.catalog.log_files import VM_SOURCES, FileAssembler, LogSource, guess_source
@@ -232,9 +233,7 @@ class _ManagementSide:
     def read(self, file: str) -> None:
         """Take one log; of a rotated one give the older first."""
         assembler = FileAssembler(
-            LogSource.MANAGEMENT,
-            read_at=datetime.fromtimestamp(Path(file).stat().st_mtime, UTC),
-            zone=self._asked.zone,
+            LogSource.MANAGEMENT, read_at=last_written(file), zone=self._asked.zone
         )
         sieve = Sieve(self._signatures, None, assembler, crash)
         joiner, lines, size = Joiner(SERVER, self._directory), 0, 0
